@@ -1,0 +1,1 @@
+"""The daemon under faults: killed, stopped, starved of disk, descriptors or network."""

@@ -1,0 +1,1 @@
+"""What the tests share: builders with defaults, fakes of the seams, receivers on loopback."""

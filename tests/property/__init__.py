@@ -1,0 +1,1 @@
+"""Rules that hold for every input, searched for counterexamples by hypothesis."""
