@@ -1,0 +1,93 @@
+"""The attempt: one HTTP request for a delivery, and what came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from webhookd.core.ids import DeliveryId, EndpointId, EventId
+
+EXCERPT_BYTES = 4096
+"""Most of a response body that is kept with an attempt."""
+
+
+class Trigger(StrEnum):
+    """Why an attempt was made: by the schedule, or because somebody asked for it."""
+
+    SCHEDULED = "scheduled"
+    MANUAL = "manual"
+
+
+class ErrorClass(StrEnum):
+    """Where an attempt without an answer broke.
+
+    `blocked`: the address may not be dialled. `local`: our own machine was at fault (descriptors, no route).
+    `internal`: our own code raised. `interrupted` never reaches the log: such an attempt did not happen.
+    """
+
+    TIMEOUT = "timeout"
+    CONNECT = "connect"
+    DNS = "dns"
+    TLS = "tls"
+    BLOCKED = "blocked"
+    PROTOCOL = "protocol"
+    LOCAL = "local"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phases:
+    """How long each phase took, in milliseconds; None for a phase that did not happen (a kept-alive connection)."""
+
+    dns_ms: float | None = None
+    connect_ms: float | None = None
+    tls_ms: float | None = None
+    first_byte_ms: float | None = None
+
+
+NO_PHASES = Phases()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptError:
+    """Why there was no answer: the class machines go by, and a sentence for people."""
+
+    kind: ErrorClass
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came back from one request: either a `status`, or an `error`.
+
+    `retry_after_seconds` is what a 429 or 503 asked for, already finite and not negative. `excerpt` holds at most
+    `EXCERPT_BYTES` of the response body. Durations are milliseconds.
+    """
+
+    duration_ms: float
+    status: int | None = None
+    error: AttemptError | None = None
+    phases: Phases = NO_PHASES
+    excerpt: bytes = b""
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One request as the log keeps it; `number` counts from 1 within the delivery, `started_at_ms` is UTC."""
+
+    delivery_id: DeliveryId
+    number: int
+    trigger: Trigger
+    started_at_ms: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptNotice:
+    """An attempt as it is announced to whoever follows the daemon live."""
+
+    attempt: Attempt
+    event_id: EventId
+    event_type: str
+    endpoint_id: EndpointId

@@ -1,0 +1,64 @@
+"""The endpoint: a receiver as it is kept, with its health."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from webhookd.core.ids import DeliveryId, EndpointId
+
+
+class EndpointStatus(StrEnum):
+    """Whether deliveries to the endpoint are attempted or held."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+
+
+class DisabledReason(StrEnum):
+    """Who or what disabled an endpoint: its failing streak, a 410, a person, or its absence from the file."""
+
+    FAILING = "failing"
+    GONE = "gone"
+    OPERATOR = "operator"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How an endpoint has been doing; times are UTC milliseconds.
+
+    The failing streak is the run of failed attempts since the last success or enabling: `failing_days` different UTC
+    dates, the last of them `last_failing_date` (days since 1970-01-01), and `failed_attempts` attempts; all are 0
+    outside a streak. `disabled_reason` is None while enabled. The last attempt is named by delivery and number.
+    """
+
+    disabled_reason: DisabledReason | None = None
+    disabled_at_ms: int | None = None
+    failing_days: int = 0
+    last_failing_date: int = 0
+    failed_attempts: int = 0
+    last_success_at_ms: int | None = None
+    last_attempt: tuple[DeliveryId, int] | None = None
+
+    @property
+    def status(self) -> EndpointStatus:
+        """Enabled, or disabled for the recorded reason."""
+        return EndpointStatus.ENABLED if self.disabled_reason is None else EndpointStatus.DISABLED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRecord:
+    """An endpoint as the store keeps it.
+
+    `given` is the JSON object its creator wrote, without secrets, and empty for a declared one, whose definition
+    stands in the configuration file; a declared record keeps only health. `sample` is what a test send delivers.
+    """
+
+    id: EndpointId
+    declared: bool
+    created_at_ms: int
+    given: dict[str, object] = field(default_factory=dict)
+    secret: str | None = field(default=None, repr=False)
+    sample: bytes | None = field(default=None, repr=False)
+    health: Health = Health()

@@ -1,0 +1,56 @@
+"""The event: something that happened, with the payload bytes exactly as its producer sent them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from webhookd.core.ids import EventId
+
+DEFAULT_TENANT = "default"
+EVERY_TENANT = "*"
+OPERATIONAL_TENANT = "webhookd"
+"""Reserved for webhookd's own events; producers may not use it."""
+
+JSON_CONTENT_TYPE = "application/json"
+
+EVENT_TYPE = re.compile(r"[A-Za-z0-9_.:/-]{1,128}\Z")
+TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a producer handed in, validated, before it has an id.
+
+    `payload` is never re-serialised. `idempotency_key` is up to 255 visible ASCII characters, scoped to the tenant.
+    """
+
+    type: str
+    payload: bytes
+    tenant: str = DEFAULT_TENANT
+    content_type: str = JSON_CONTENT_TYPE
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """An accepted event; `accepted_at_ms` is UTC milliseconds."""
+
+    id: EventId
+    type: str
+    tenant: str
+    content_type: str
+    payload: bytes
+    accepted_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSummary:
+    """An event as a list shows it: everything but its payload, which has `size_bytes`."""
+
+    id: EventId
+    type: str
+    tenant: str
+    content_type: str
+    size_bytes: int
+    accepted_at_ms: int

@@ -1,0 +1,391 @@
+"""The seams: what the rooms ask of each other, as Protocols, and the values that cross them.
+
+`Store` is kept by `store`, `Sender` by `net`, `Clock` by `clock`; `engine` drives them and offers `Acceptor`,
+`Directory`, `Desk` and `Monitor` to `api`. Everything named `…_ms` is UTC milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from webhookd.core.attempt import Attempt, Outcome
+from webhookd.core.delivery import Delivery, DeliveryState, Work
+from webhookd.core.endpoint import EndpointRecord, Health
+from webhookd.core.event import Draft, Event, EventSummary
+from webhookd.core.ids import DeliveryId, EndpointId, EventId
+from webhookd.core.settings import EndpointDefinition
+
+Item = TypeVar("Item")
+
+
+class Timer(Protocol):
+    """A callback that is still to come."""
+
+    def cancel(self) -> None:
+        """Make sure the callback is not called; harmless when it already was."""
+
+
+class Clock(Protocol):
+    """Where time comes from; the only one there is inside `engine`."""
+
+    def now_ms(self) -> int:
+        """Return the wall clock, UTC milliseconds; it may step in either direction."""
+
+    def monotonic(self) -> float:
+        """Return seconds that only ever go forward."""
+
+    def call_later(self, delay_seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` on the loop after `delay_seconds` of monotonic time."""
+
+    async def sleep(self, delay_seconds: float) -> None:
+        """Return after `delay_seconds` of monotonic time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """An event to be committed together with the deliveries it is owed as.
+
+    With an `idempotency_key` comes the `fingerprint` of the content; the pair decides between new, duplicate and conflict.
+    """
+
+    event: Event
+    deliveries: tuple[tuple[DeliveryId, EndpointId], ...]
+    idempotency_key: str | None = None
+    fingerprint: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What became of a submission: the id that stands for it on disk, and how many deliveries it is owed as."""
+
+    event_id: EventId
+    duplicate: bool
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The earliest due moment among an endpoint's pending deliveries."""
+
+    endpoint_id: EndpointId
+    due_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DueBatch:
+    """Work that is due, in the order it is to be attempted, and the due moment of the first row left behind (None: none)."""
+
+    work: list[Work]
+    next_due_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """One attempt and what it makes of its delivery.
+
+    `state` and what follows describe the delivery afterwards; it changes only if it is still pending in the store, the
+    attempt is kept in any case.
+    """
+
+    attempt: Attempt
+    state: DeliveryState
+    reason: str | None = None
+    retries_used: int
+    due_at_ms: int | None
+    finished_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events to list; None is no restriction; `since_ms` inclusive, `until_ms` exclusive, both acceptance times."""
+
+    tenant: str | None = None
+    type: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries to list; None is no restriction; `since_ms` inclusive, `until_ms` exclusive, acceptance times."""
+
+    endpoint_id: EndpointId | None = None
+    event_id: EventId | None = None
+    state: DeliveryState | None = None
+    type: str | None = None
+    tenant: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """Part of a list, newest first; `next_before` is the `before` of the following part, None at the end."""
+
+    items: list[Item]
+    next_before: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Deliveries in the store by state; `held` are those among `pending` whose endpoint is disabled."""
+
+    pending: int
+    held: int
+    delivered: int
+    dead: int
+    cancelled: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Room on disk, in bytes: pages in use, the write-ahead log, and what the file system has free."""
+
+    used_bytes: int
+    wal_bytes: int
+    free_bytes: int
+
+
+class Intake(Protocol):
+    """The store as the way in sees it."""
+
+    def accept(self, submissions: Sequence[Submission]) -> Awaitable[list[Acceptance]]:
+        """Queue `submissions` before returning; the awaitable resolves when all of them are on disk, or raises and none is.
+
+        Answers stand in the order of `submissions`. Raises ConflictError (slug `idempotency_conflict`, naming the line
+        from 1 if there are several), StoreFullError, StoreIOError or StoreUnavailableError.
+        """
+
+    async def highest_id(self) -> int:
+        """Return the highest event or delivery id on disk, 0 for none."""
+
+
+class Outbox(Protocol):
+    """The store as the engine sees it."""
+
+    async def heads(self) -> list[Head]:
+        """Return one head for each endpoint that has pending deliveries, disabled ones included."""
+
+    async def due(
+        self,
+        endpoint_id: EndpointId,
+        *,
+        now_ms: int,
+        limit: int,
+        max_bytes: int,
+        ordered: bool,
+        exclude: Collection[DeliveryId],
+    ) -> DueBatch:
+        """Return up to `limit` deliveries due by `now_ms`, by due moment, leaving out `exclude`.
+
+        Payloads add up to at most `max_bytes`, but the first is always included. With `ordered`, the order is that of
+        acceptance, and nothing is returned behind a delivery that is not due.
+        """
+
+    def settle(self, settlements: Sequence[Settlement], health: Mapping[EndpointId, Health]) -> Awaitable[None]:
+        """Queue outcomes and the health they lead to, to be committed in one transaction with whatever else is queued."""
+
+    def resend(self, delivery_id: DeliveryId, *, now_ms: int) -> Awaitable[Delivery]:
+        """Owe a delivery again: due now, a fresh schedule and age, the next attempt manual. Raises NotFoundError."""
+
+    def resend_event(
+        self, event_id: EventId, endpoint_id: EndpointId | None, *, now_ms: int
+    ) -> Awaitable[list[Delivery]]:
+        """Owe the event again to `endpoint_id`, or to every endpoint it was owed to that still exists. Raises NotFoundError."""
+
+    def cancel(self, delivery_id: DeliveryId, *, now_ms: int) -> Awaitable[Delivery]:
+        """End a pending delivery by request. Raises NotFoundError, or ConflictError (`delivery_ended`)."""
+
+
+class Endpoints(Protocol):
+    """The store as the directory of endpoints sees it."""
+
+    async def endpoints(self) -> list[EndpointRecord]:
+        """Return every endpoint, declared ones included."""
+
+    def put_endpoints(self, records: Sequence[EndpointRecord]) -> Awaitable[None]:
+        """Insert or replace, all or none."""
+
+    def remove_endpoint(self, endpoint_id: EndpointId, *, now_ms: int) -> Awaitable[int]:
+        """Delete the endpoint and cancel its pending deliveries (reason `endpoint_deleted`); return how many."""
+
+
+class History(Protocol):
+    """The store as a reader sees it; nothing here waits for the writer."""
+
+    async def event(self, event_id: EventId) -> Event:
+        """Return the event. Raises NotFoundError."""
+
+    async def events(self, which: EventFilter, *, limit: int, before: int | None) -> Page[EventSummary]:
+        """Return the events with ids below `before`, newest first."""
+
+    async def delivery(self, delivery_id: DeliveryId) -> Delivery:
+        """Return the delivery. Raises NotFoundError."""
+
+    async def deliveries(self, which: DeliveryFilter, *, limit: int, before: int | None) -> Page[Delivery]:
+        """Return the deliveries with ids below `before`, newest first."""
+
+    async def attempts(self, delivery_id: DeliveryId) -> list[Attempt]:
+        """Return every attempt of the delivery, oldest first."""
+
+    async def attempt(self, delivery_id: DeliveryId, number: int) -> Attempt | None:
+        """Return one attempt, or None where retention has taken it."""
+
+    async def counts(self) -> Counts:
+        """Count everything."""
+
+    async def pending_by_endpoint(self, endpoint_ids: Collection[EndpointId]) -> dict[EndpointId, int]:
+        """Count the pending deliveries of each endpoint that has any."""
+
+
+class Upkeep(Protocol):
+    """The store as its keeper sees it."""
+
+    async def space(self) -> Space:
+        """Measure."""
+
+    def prune(self, *, now_ms: int) -> Awaitable[int]:
+        """Delete one bounded batch of what retention no longer keeps; return the rows looked at, 0 when a round is complete."""
+
+    def checkpoint(self) -> Awaitable[None]:
+        """Move the log into the database file as far as readers allow."""
+
+    def ping(self) -> Awaitable[None]:
+        """Resolve once the writer has come round to it: proof that it is alive."""
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go of the file and its lock."""
+
+
+class Store(Intake, Outbox, Endpoints, History, Upkeep, Protocol):
+    """All roles together, as the composition root holds them."""
+
+
+class Sender(Protocol):
+    """The network as the engine sees it."""
+
+    async def send(self, work: Work, endpoint: EndpointDefinition) -> Outcome:
+        """Make one signed request, within the endpoint's deadlines.
+
+        Whatever the receiver or the network does is an Outcome; an exception is a fault of ours. Cancelling drops the
+        connection.
+        """
+
+    async def close(self) -> None:
+        """Close every connection."""
+
+
+class EndpointSchema(Protocol):
+    """Turns the keys of an endpoint into a definition, by the profiles and defaults in force."""
+
+    def resolve(
+        self, endpoint_id: EndpointId, given: Mapping[str, object], *, secret: str | None, sample: bytes | None
+    ) -> EndpointDefinition:
+        """Return the definition. Raises InvalidRequestError with a Fault for every field that is wrong."""
+
+
+class Acceptor(Protocol):
+    """Where producers' events go in."""
+
+    def accept(self, drafts: Sequence[Draft]) -> Awaitable[list[Acceptance]]:
+        """Resolve once every draft is on disk, in order; on any error none is.
+
+        Raises InvalidRequestError (`no_match`), ConflictError (`idempotency_conflict`), StoreFullError, StoreUnavailableError.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointView:
+    """An endpoint as the API shows it; counts are deliveries. `definition` is None where a declared one left the file."""
+
+    record: EndpointRecord
+    definition: EndpointDefinition | None
+    pending: int
+    last_attempt: Attempt | None
+
+
+class Directory(Protocol):
+    """The live set of endpoints, declared and API-made."""
+
+    async def page(self, *, limit: int, before: int | None) -> Page[EndpointView]:
+        """Return endpoints newest first; `before` is the `next_before` of the page before."""
+
+    async def show(self, endpoint_id: EndpointId) -> EndpointView:
+        """Return one. Raises NotFoundError."""
+
+    async def create(
+        self, endpoint_id: EndpointId | None, keys: Mapping[str, object]
+    ) -> tuple[EndpointView, str | None]:
+        """Add an endpoint from its API keys; the second value is the secret if it had to be generated.
+
+        Among `keys`, `secret` is text and `sample` the bytes to send. Raises InvalidRequestError, ConflictError
+        (`endpoint_exists`).
+        """
+
+    async def update(self, endpoint_id: EndpointId, patch: Mapping[str, object]) -> EndpointView:
+        """Apply a JSON merge patch (RFC 7396) to the keys; None restores a default.
+
+        Raises NotFoundError, InvalidRequestError, ConflictError (`endpoint_declared`).
+        """
+
+    async def remove(self, endpoint_id: EndpointId) -> None:
+        """Delete; pending deliveries are cancelled. Raises NotFoundError, ConflictError (`endpoint_declared`)."""
+
+    async def enable(self, endpoint_id: EndpointId) -> EndpointView:
+        """Clear the failing streak and resume held deliveries gently. Raises NotFoundError, ConflictError (`endpoint_removed`)."""
+
+    async def disable(self, endpoint_id: EndpointId) -> EndpointView:
+        """Hold its deliveries, reason `operator`. Raises NotFoundError."""
+
+    async def test(self, endpoint_id: EndpointId) -> tuple[bool, Outcome]:
+        """Send a sample now, outside the outbox; say whether it was acknowledged. Raises NotFoundError."""
+
+    def not_matched(self, event: Event, owed: Collection[EndpointId], *, limit: int) -> list[tuple[EndpointId, str]]:
+        """Say, for up to `limit` endpoints that are not owed the event, why not."""
+
+
+class Desk(Protocol):
+    """Where an operator changes single deliveries."""
+
+    async def resend(self, delivery_id: DeliveryId) -> Delivery:
+        """See Outbox.resend. Raises also ConflictError (`endpoint_gone`) where the endpoint no longer exists."""
+
+    async def resend_event(self, event_id: EventId, endpoint_id: EndpointId | None) -> list[Delivery]:
+        """See Outbox.resend_event; an endpoint the event was not owed to gets a new delivery."""
+
+    async def cancel(self, delivery_id: DeliveryId) -> Delivery:
+        """See Outbox.cancel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """The engine at this moment; `oldest_due_ms` is the earliest due moment of an enabled endpoint's delivery."""
+
+    in_flight_fast: int
+    in_flight_slow: int
+    oldest_due_ms: int | None
+    resting: int
+    endpoints_enabled: int
+    endpoints_disabled: int
+    draining: bool
+    refusing: str | None
+    stuck: str | None
+
+
+class Monitor(Protocol):
+    """The engine as status, readiness and metrics see it."""
+
+    def status(self) -> EngineStatus:
+        """Take a reading; costs no I/O. `refusing` and `stuck` are sentences, None when all is well."""
+
+    async def counts(self) -> Counts:
+        """Count deliveries by state."""
+
+    async def space(self) -> Space:
+        """Measure the database."""
+
+    def attention(self) -> Sequence[EndpointView]:
+        """Return up to 100 endpoints that are disabled or failing, worst first, without counts of deliveries."""
