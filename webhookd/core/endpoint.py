@@ -8,6 +8,9 @@ from enum import StrEnum
 from webhookd.core.ids import DeliveryId, EndpointId
 
 
+MOST_HOLDS = 32
+
+
 class EndpointStatus(StrEnum):
     """Whether deliveries to the endpoint are attempted or held."""
 
@@ -30,7 +33,9 @@ class Health:
 
     The failing streak is the run of failed attempts since the last success or enabling: `failing_days` different UTC
     dates, the last of them `last_failing_date` (days since 1970-01-01), and `failed_attempts` attempts; all are 0
-    outside a streak. `disabled_reason` is None while enabled. The last attempt is named by delivery and number.
+    outside a streak. `disabled_reason` is None while enabled. The last attempt is named by delivery and number. `holds`
+    are the latest periods (from, to) in which the endpoint was disabled and that are over, oldest first, at most
+    `MOST_HOLDS`: a delivery does not age in them.
     """
 
     disabled_reason: DisabledReason | None = None
@@ -40,6 +45,7 @@ class Health:
     failed_attempts: int = 0
     last_success_at_ms: int | None = None
     last_attempt: tuple[DeliveryId, int] | None = None
+    holds: tuple[tuple[int, int], ...] = ()
 
     @property
     def status(self) -> EndpointStatus:

@@ -1,0 +1,69 @@
+"""The consecutive-days rule: when an endpoint's failures disable it, and what enabling means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from webhookd.core.endpoint import MOST_HOLDS, DisabledReason, Health
+from webhookd.core.ids import DeliveryId
+from webhookd.core.settings import DeliveryRules
+
+_DAY_MS = 86_400_000
+
+
+def after_success(health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int]) -> Health:
+    """Return the health after an acknowledged attempt: whatever streak there was is over."""
+    return Health(
+        disabled_reason=health.disabled_reason,
+        disabled_at_ms=health.disabled_at_ms,
+        last_success_at_ms=at_ms,
+        last_attempt=attempt,
+        holds=health.holds,
+    )
+
+
+def after_failure(
+    health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int], rules: DeliveryRules, counts_as_date: bool = True
+) -> Health:
+    """Return the health after a failed attempt, disabled if the streak now reaches both bounds of `rules`.
+
+    The streak holds the number of different UTC dates with a failure; dates without attempts neither count nor end it.
+    A date that is not later than the last one counted is not counted again, so a clock that goes back adds nothing;
+    with `counts_as_date` false the date is not counted either (the clock just jumped over it).
+    """
+    date = at_ms // _DAY_MS
+    new_date = (date > health.last_failing_date and counts_as_date) or health.failing_days == 0
+    failed = replace(
+        health,
+        failing_days=health.failing_days + 1 if new_date else health.failing_days,
+        last_failing_date=date if new_date else health.last_failing_date,
+        failed_attempts=health.failed_attempts + 1,
+        last_attempt=attempt,
+    )
+    streak_is_over_the_bounds = (
+        0 < rules.disable_after_days <= failed.failing_days and failed.failed_attempts >= rules.disable_min_failures
+    )
+    if streak_is_over_the_bounds:
+        return disabled(failed, DisabledReason.FAILING, at_ms=at_ms)
+    return failed
+
+
+def disabled(health: Health, reason: DisabledReason, *, at_ms: int) -> Health:
+    """Return the health of an endpoint that is disabled from now on; one that already is keeps its reason and moment."""
+    if health.disabled_reason is not None:
+        return health
+    return replace(health, disabled_reason=reason, disabled_at_ms=at_ms)
+
+
+def enabled(health: Health, *, at_ms: int) -> Health:
+    """Return the health of an endpoint that is enabled from now on: no streak, and the time it was disabled is noted."""
+    holds = health.holds
+    if health.disabled_at_ms is not None and at_ms > health.disabled_at_ms:
+        holds = (*holds, (health.disabled_at_ms, at_ms))[-MOST_HOLDS:]
+    return Health(last_success_at_ms=health.last_success_at_ms, last_attempt=health.last_attempt, holds=holds)
+
+
+def age_ms(health: Health, *, owed_since_ms: int, now_ms: int) -> int:
+    """Return how long a delivery has been owed, leaving out the time in which its endpoint was disabled."""
+    held = sum(max(0, end - max(start, owed_since_ms)) for start, end in health.holds)
+    return now_ms - owed_since_ms - held

@@ -1,0 +1,117 @@
+"""Two lanes of requests in flight, so that endpoints which hang cannot use up the room of those which answer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+SLOW_AFTER_SECONDS = 1.0
+"""A request this old is charged to the slow lane, and its endpoint counts as slow from then on."""
+
+_QUICK_ANSWERS_TO_LEAVE = 2
+_PAROLE_EVERY_SECONDS = 30.0
+_PAROLES_PER_SECOND = 4
+
+
+class Lane(StrEnum):
+    """Where a request in flight is charged."""
+
+    FAST = "fast"
+    SLOW = "slow"
+
+
+class Pace:
+    """Whether one endpoint counts as slow, and what it takes to change that."""
+
+    __slots__ = ("_parole_at", "_quick_answers", "lane")
+
+    def __init__(self) -> None:
+        self.lane = Lane.FAST
+        self._quick_answers = 0
+        self._parole_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Pace {self.lane}>"
+
+    def hung(self) -> None:
+        """Note that a request of the endpoint has reached `SLOW_AFTER_SECONDS`."""
+        self.lane = Lane.SLOW
+        self._quick_answers = 0
+
+    def answered(self, seconds: float) -> None:
+        """Note an answer; the second quick one in a row brings the endpoint back to the fast lane."""
+        if seconds >= SLOW_AFTER_SECONDS:
+            self.hung()
+        elif self.lane is Lane.SLOW:
+            self._quick_answers += 1
+            if self._quick_answers >= _QUICK_ANSWERS_TO_LEAVE:
+                self.lane = Lane.FAST
+
+    def failed(self) -> None:
+        """Note an attempt without an answer."""
+        self._quick_answers = 0
+
+    def may_have_parole(self, now: float) -> bool:
+        """Say whether the endpoint has waited long enough for a try in the fast lane; asking takes the chance."""
+        if now < self._parole_at:
+            return False
+        self._parole_at = now + _PAROLE_EVERY_SECONDS
+        return True
+
+
+class Lanes:
+    """Counts requests in flight: at most `total`, of which a quarter may be fast and three quarters slow.
+
+    A request starts in its endpoint's lane and is re-charged from fast to slow when it gets old. Re-charging is never
+    refused; it displaces slow admissions instead, so `total` holds.
+    """
+
+    __slots__ = ("_parole_budget", "_parole_second", "busy", "most", "total")
+
+    def __init__(self, total: int) -> None:
+        self.busy = {Lane.FAST: 0, Lane.SLOW: 0}
+        self.resize(total)
+        self._parole_second = 0
+        self._parole_budget = 0
+
+    def __repr__(self) -> str:
+        return f"<Lanes fast={self.busy[Lane.FAST]} slow={self.busy[Lane.SLOW]} total={self.total}>"
+
+    def resize(self, total: int) -> None:
+        """Change the bounds; requests already in flight are not affected. `total` is at least 2."""
+        self.total = total
+        fast = max(1, total // 4)
+        self.most = {Lane.FAST: fast, Lane.SLOW: max(1, total - fast)}
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight in both lanes."""
+        return self.busy[Lane.FAST] + self.busy[Lane.SLOW]
+
+    def has_room(self, lane: Lane) -> bool:
+        """Say whether a request may start in `lane`."""
+        return self.busy[lane] < self.most[lane] and self.in_flight < self.total
+
+    def enter(self, lane: Lane) -> None:
+        """Charge a request to `lane`."""
+        self.busy[lane] += 1
+
+    def recharge(self) -> None:
+        """Move one request from the fast to the slow lane."""
+        self.busy[Lane.FAST] -= 1
+        self.busy[Lane.SLOW] += 1
+
+    def leave(self, lane: Lane) -> None:
+        """Discharge a request from the lane it is charged to now."""
+        self.busy[lane] -= 1
+
+    def grants_parole(self, now: float) -> bool:
+        """Say whether a slow endpoint may try the fast lane now; asking uses up one of the few chances a second."""
+        if self.busy[Lane.SLOW] >= self.most[Lane.SLOW] or not self.has_room(Lane.FAST):
+            return False
+        if int(now) != self._parole_second:
+            self._parole_second = int(now)
+            self._parole_budget = _PAROLES_PER_SECOND
+        if self._parole_budget == 0:
+            return False
+        self._parole_budget -= 1
+        return True
