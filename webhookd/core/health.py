@@ -9,6 +9,25 @@ from webhookd.core.ids import DeliveryId
 from webhookd.core.settings import DeliveryRules
 
 _DAY_MS = 86_400_000
+_JUMP_MS = 3_600_000
+
+
+class SteadyTime:
+    """Wall time that follows the wall clock's small corrections but not its jumps.
+
+    Dates counted by it need real time to pass between them: a jump of more than an hour within one run of the daemon is
+    left out, so no jump can disable an endpoint.
+    """
+
+    def __init__(self) -> None:
+        self._offset_ms: float | None = None
+
+    def ms(self, wall_ms: int, monotonic_seconds: float) -> int:
+        """Return UTC milliseconds for the moment at which both clocks were read."""
+        offset_ms = wall_ms - 1000 * monotonic_seconds
+        if self._offset_ms is None or abs(offset_ms - self._offset_ms) <= _JUMP_MS:
+            self._offset_ms = offset_ms
+        return round(1000 * monotonic_seconds + self._offset_ms)
 
 
 def after_success(health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int]) -> Health:
@@ -22,17 +41,15 @@ def after_success(health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int]
     )
 
 
-def after_failure(
-    health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int], rules: DeliveryRules, counts_as_date: bool = True
-) -> Health:
+def after_failure(health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int], rules: DeliveryRules) -> Health:
     """Return the health after a failed attempt, disabled if the streak now reaches both bounds of `rules`.
 
     The streak holds the number of different UTC dates with a failure; dates without attempts neither count nor end it.
-    A date that is not later than the last one counted is not counted again, so a clock that goes back adds nothing;
-    with `counts_as_date` false the date is not counted either (the clock just jumped over it).
+    A date that is not later than the last one counted is not counted again, so a clock that goes back adds nothing. To
+    keep a clock that jumps ahead from adding dates, give `at_ms` as `SteadyTime` tells it.
     """
     date = at_ms // _DAY_MS
-    new_date = (date > health.last_failing_date and counts_as_date) or health.failing_days == 0
+    new_date = date > health.last_failing_date or health.failing_days == 0
     failed = replace(
         health,
         failing_days=health.failing_days + 1 if new_date else health.failing_days,
