@@ -1,0 +1,59 @@
+"""The command line: `serve` runs the daemon, everything else is a client of it; each command is loaded when named."""
+
+from __future__ import annotations
+
+import traceback
+
+import click
+
+from webhookd.cli.commands import CONNECTION, Commands, Session, accepts
+from webhookd.cli.exits import CommandFailedError, Exit, exit_of
+from webhookd.errors import WebhookdError
+
+__all__ = ["main"]
+
+
+class _Root(Commands):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except OSError as error:
+            # click ends quietly when the reader of a pipe has left; no other OSError may come this far.
+            if isinstance(error, BrokenPipeError):
+                raise
+            traceback.print_exc()
+            raise click.exceptions.Exit(Exit.INTERNAL) from error
+        except CommandFailedError as failure:
+            failure.show(as_json=ctx.ensure_object(Session).as_json)
+            raise click.exceptions.Exit(failure.code) from failure
+        except WebhookdError as error:
+            code = exit_of(error)
+            CommandFailedError(str(error), code=code).show(as_json=ctx.ensure_object(Session).as_json)
+            raise click.exceptions.Exit(code) from error
+        except Exception as error:
+            traceback.print_exc()
+            raise click.exceptions.Exit(Exit.INTERNAL) from error
+
+
+@click.group(
+    cls=_Root,
+    members={
+        "serve": "webhookd.cli.serve:serve",
+        "check-config": "webhookd.cli.serve:check_config",
+        "demo": "webhookd.cli.demo:demo",
+        "send": "webhookd.cli.send:send",
+        "status": "webhookd.cli.status:status",
+        "events": "webhookd.cli.events:events",
+        "deliveries": "webhookd.cli.deliveries:deliveries",
+        "endpoints": "webhookd.cli.endpoints:endpoints",
+        "listen": "webhookd.cli.listen:listen",
+    },
+)
+@accepts(*CONNECTION)
+def main() -> None:
+    """Accept events on a local socket, keep them on disk, deliver them as signed webhooks until they are acknowledged.
+
+    `webhookd demo` shows all of it in a minute; `webhookd serve` runs the daemon; the other commands talk to it.
+    """

@@ -1,0 +1,90 @@
+"""Exit codes, and the one place where failures are turned into them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import IntEnum
+
+import click
+
+from webhookd.errors import (
+    AlreadyRunningError,
+    ConfigError,
+    ConfigErrors,
+    SchemaVersionError,
+    StateDirectoryError,
+    StoreCorruptError,
+    StoreIOError,
+)
+
+
+class Exit(IntEnum):
+    """What a command ends with; the numbers above 64 are those of sysexits.h, which systemd knows."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NEGATIVE = 3
+    NOT_FOUND = 4
+    DATABASE_REFUSED = 65
+    UNREACHABLE = 69
+    INTERNAL = 70
+    DATABASE_IO = 74
+    ALREADY_RUNNING = 75
+    CONFIG = 78
+
+
+def exit_of(error: Exception) -> Exit:
+    """Return the code to end with because of `error`; what nobody expected is INTERNAL."""
+    match error:
+        case CommandFailedError():
+            return error.code
+        case ConfigError() | ConfigErrors() | StateDirectoryError():
+            return Exit.CONFIG
+        case SchemaVersionError() | StoreCorruptError():
+            return Exit.DATABASE_REFUSED
+        case StoreIOError():
+            return Exit.DATABASE_IO
+        case AlreadyRunningError():
+            return Exit.ALREADY_RUNNING
+        case _:
+            return Exit.INTERNAL
+
+
+class CommandFailedError(Exception):
+    """A command cannot do what it was asked; carries the words for stderr and the exit code.
+
+    `faults` are pairs of field and complaint, `hint` says what to do next. `problem` is the daemon's own answer
+    (RFC 9457), which is what a machine gets to read.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        code: Exit = Exit.FAILED,
+        faults: Sequence[tuple[str, str]] = (),
+        hint: str = "",
+        problem: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+        self.faults = tuple(faults)
+        self.hint = hint
+        self.problem = problem
+
+    def show(self, *, as_json: bool) -> None:
+        """Write the failure to stderr: for people one line each, for machines one JSON object."""
+        if as_json:
+            said = self.problem if self.problem is not None else {"title": self.code.name.lower(), "detail": self.text}
+            whole = {**said, "exit_code": int(self.code), **({"hint": self.hint} if self.hint else {})}
+            click.echo(json.dumps(whole, ensure_ascii=False), err=True)
+            return
+        for line in self.text.splitlines():
+            click.echo(f"webhookd: {line}", err=True)
+        for field, complaint in self.faults:
+            click.echo(f"  {field}: {complaint}" if field else f"  {complaint}", err=True)
+        if self.hint:
+            click.echo(self.hint, err=True)
