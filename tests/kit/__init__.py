@@ -1,1 +1,1 @@
-"""What the tests share: builders with defaults, fakes of the seams, receivers on loopback."""
+"""What tests build their worlds from: a clock that obeys, a sender and receivers with scripts, the real daemon."""
