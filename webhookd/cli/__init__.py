@@ -7,7 +7,7 @@ import traceback
 import click
 
 from webhookd.cli.commands import CONNECTION, Commands, Session, accepts
-from webhookd.cli.exits import CommandFailedError, Exit, exit_of
+from webhookd.cli.exits import CommandFailedError, Exit, failure_of
 from webhookd.errors import WebhookdError
 
 __all__ = ["main"]
@@ -19,22 +19,20 @@ class _Root(Commands):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except OSError as error:
-            # click ends quietly when the reader of a pipe has left; no other OSError may come this far.
-            if isinstance(error, BrokenPipeError):
-                raise
-            traceback.print_exc()
-            raise click.exceptions.Exit(Exit.INTERNAL) from error
+        except BrokenPipeError:
+            # The reader of our output has left, as `head` does; click ends quietly then.
+            raise
         except CommandFailedError as failure:
-            failure.show(as_json=ctx.ensure_object(Session).as_json)
-            raise click.exceptions.Exit(failure.code) from failure
+            raise self._failed(ctx, failure) from failure
         except WebhookdError as error:
-            code = exit_of(error)
-            CommandFailedError(str(error), code=code).show(as_json=ctx.ensure_object(Session).as_json)
-            raise click.exceptions.Exit(code) from error
+            raise self._failed(ctx, failure_of(error)) from error
         except Exception as error:
             traceback.print_exc()
             raise click.exceptions.Exit(Exit.INTERNAL) from error
+
+    def _failed(self, ctx: click.Context, failure: CommandFailedError) -> click.exceptions.Exit:
+        failure.show(as_json=ctx.ensure_object(Session).as_json)
+        return click.exceptions.Exit(failure.code)
 
 
 @click.group(

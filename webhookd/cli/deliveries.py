@@ -9,7 +9,8 @@ import click
 from webhookd.cli.commands import CONNECTION, Commands, Session, accepts, pass_session
 from webhookd.cli.connection import segment
 from webhookd.cli.lists import Row, filtered, print_list
-from webhookd.cli.output import counted, emit, emit_answer, milliseconds, pairs, printable, table
+from webhookd.cli.output import emit, emit_answer, pairs, table
+from webhookd.cli.text import counted, milliseconds, printable
 
 DELIVERY_HEADS = ("DELIVERY", "STATE", "TYPE", "ENDPOINT", "ATTEMPTS", "CREATED", "NEXT OR END")
 

@@ -18,8 +18,9 @@ from webhookd.cli.deliveries import DELIVERY_HEADS, delivery_row
 from webhookd.cli.demo_daemon import DemoDaemon, new_secret
 from webhookd.cli.exits import CommandFailedError
 from webhookd.cli.lists import Row
-from webhookd.cli.output import counted, emit, emit_json, note, printable, table
+from webhookd.cli.output import emit, emit_json, note, table
 from webhookd.cli.receiver import Received, Receiver, Reply
+from webhookd.cli.text import counted, printable
 from webhookd.core.verifying import verify_standard
 
 ONCE_TIMEOUT_SECONDS = 30.0

@@ -15,7 +15,8 @@ from webhookd.cli.connection import Answer, segment
 from webhookd.cli.deliveries import result_of
 from webhookd.cli.exits import Exit
 from webhookd.cli.lists import Row, filtered, print_list
-from webhookd.cli.output import colored, emit, emit_answer, milliseconds, note, pairs, printable
+from webhookd.cli.output import colored, emit, emit_answer, note, pairs
+from webhookd.cli.text import milliseconds, printable
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

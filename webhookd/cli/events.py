@@ -11,7 +11,8 @@ from webhookd.cli.commands import CONNECTION, Commands, Session, accepts, pass_s
 from webhookd.cli.connection import segment
 from webhookd.cli.deliveries import DELIVERY_HEADS, delivery_row
 from webhookd.cli.lists import Row, filtered, print_list
-from webhookd.cli.output import counted, emit, emit_answer, note, pairs, size, table
+from webhookd.cli.output import emit, emit_answer, note, pairs, table
+from webhookd.cli.text import counted, size
 
 
 @click.group(cls=Commands)

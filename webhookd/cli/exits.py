@@ -8,6 +8,7 @@ from enum import IntEnum
 
 import click
 
+from webhookd.cli.text import printable
 from webhookd.errors import (
     AlreadyRunningError,
     ConfigError,
@@ -16,6 +17,7 @@ from webhookd.errors import (
     StateDirectoryError,
     StoreCorruptError,
     StoreIOError,
+    WebhookdError,
 )
 
 
@@ -52,6 +54,19 @@ def exit_of(error: Exception) -> Exit:
             return Exit.INTERNAL
 
 
+def failure_of(error: WebhookdError) -> CommandFailedError:
+    """Return `error` as a failure to show: every complaint about a configuration on a line of its own."""
+    complaints = error.complaints if isinstance(error, ConfigErrors) else []
+    problem: dict[str, object] | None = None
+    if complaints:
+        problem = {
+            "title": Exit.CONFIG.name.lower(),
+            "detail": str(error),
+            "errors": [{"key": complaint.key, "detail": complaint.text} for complaint in complaints],
+        }
+    return CommandFailedError(str(error), code=exit_of(error), problem=problem)
+
+
 class CommandFailedError(Exception):
     """A command cannot do what it was asked; carries the words for stderr and the exit code.
 
@@ -83,8 +98,8 @@ class CommandFailedError(Exception):
             click.echo(json.dumps(whole, ensure_ascii=False), err=True)
             return
         for line in self.text.splitlines():
-            click.echo(f"webhookd: {line}", err=True)
+            click.echo(f"webhookd: {printable(line)}", err=True)
         for field, complaint in self.faults:
-            click.echo(f"  {field}: {complaint}" if field else f"  {complaint}", err=True)
+            click.echo("  " + printable(f"{field}: {complaint}" if field else complaint), err=True)
         if self.hint:
             click.echo(self.hint, err=True)

@@ -12,8 +12,9 @@ import click
 
 from webhookd.cli.commands import Command, Session, accepts, pass_session
 from webhookd.cli.exits import CommandFailedError
-from webhookd.cli.output import colored, emit, emit_json, escaped_bytes, note, printable
+from webhookd.cli.output import colored, emit, emit_json, note
 from webhookd.cli.receiver import Received, Receiver, Reply
+from webhookd.cli.text import escaped_bytes, printable
 from webhookd.core.signing import signing_key
 from webhookd.core.verifying import verify_standard
 

@@ -14,7 +14,8 @@ import click
 from webhookd.cli.commands import CONNECTION, Command, Session, accepts, pass_session
 from webhookd.cli.connection import segment
 from webhookd.cli.exits import CommandFailedError
-from webhookd.cli.output import counted, emit, emit_answer, printable
+from webhookd.cli.output import emit, emit_answer
+from webhookd.cli.text import counted, printable
 
 _KEY_CHARACTERS = 255
 

@@ -8,7 +8,8 @@ from webhookd.cli.commands import CONNECTION, Command, Session, accepts, pass_se
 from webhookd.cli.connection import Answer, refusal
 from webhookd.cli.exits import CommandFailedError, Exit
 from webhookd.cli.lists import Row
-from webhookd.cli.output import colored, counted, emit, emit_json, printable, size
+from webhookd.cli.output import colored, emit, emit_json
+from webhookd.cli.text import counted, printable, size
 
 
 @click.command(cls=Command)
