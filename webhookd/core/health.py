@@ -66,14 +66,14 @@ def after_failure(health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int]
 
 
 def disabled(health: Health, reason: DisabledReason, *, at_ms: int) -> Health:
-    """Return the health of an endpoint that is disabled from now on; one that already is keeps its reason and moment."""
+    """Return the health of an endpoint that is disabled from now on; one that already is keeps reason and moment."""
     if health.disabled_reason is not None:
         return health
     return replace(health, disabled_reason=reason, disabled_at_ms=at_ms)
 
 
 def enabled(health: Health, *, at_ms: int) -> Health:
-    """Return the health of an endpoint that is enabled from now on: no streak, and the time it was disabled is noted."""
+    """Return the health of an endpoint that is enabled from now on: no streak, and the time of disablement noted."""
     holds = health.holds
     if health.disabled_at_ms is not None and at_ms > health.disabled_at_ms:
         holds = (*holds, (health.disabled_at_ms, at_ms))[-MOST_HOLDS:]
@@ -81,6 +81,16 @@ def enabled(health: Health, *, at_ms: int) -> Health:
 
 
 def age_ms(health: Health, *, owed_since_ms: int, now_ms: int) -> int:
-    """Return how long a delivery has been owed, leaving out the time in which its endpoint was disabled."""
-    held = sum(max(0, end - max(start, owed_since_ms)) for start, end in health.holds)
-    return now_ms - owed_since_ms - held
+    """Return how long a delivery has been owed, leaving out the time in which its endpoint was disabled.
+
+    Never negative: after the clock went back, holds may overlap or lie in the future, and no moment is left out twice.
+    """
+    holds = health.holds
+    if health.disabled_at_ms is not None:
+        holds = (*holds, (health.disabled_at_ms, now_ms))
+    age, looked_at_until = max(0, now_ms - owed_since_ms), owed_since_ms
+    for start, end in sorted(holds):
+        held_until = min(end, now_ms)
+        age -= max(0, held_until - max(start, looked_at_until))
+        looked_at_until = max(looked_at_until, held_until)
+    return age

@@ -38,7 +38,8 @@ class IdGenerator:
             raise ValueError(msg)
         self._node = node << _SEQUENCE_BITS
         self._slot = highest >> (_NODE_BITS + _SEQUENCE_BITS)
-        self._sequence = (1 << _SEQUENCE_BITS) - 1 if highest else -1
+        # Never 0: `highest` is 0 also where there was no id yet, and a clock before EPOCH_MS would mint 0 once more.
+        self._sequence = (1 << _SEQUENCE_BITS) - 1 if highest else 0
 
     def mint(self, now_ms: int) -> int:
         """Return an id greater than every id before it, carrying `now_ms` (UTC) unless the generator is ahead of it."""

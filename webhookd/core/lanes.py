@@ -22,11 +22,12 @@ class Lane(StrEnum):
 class Pace:
     """Whether one endpoint counts as slow, and what it takes to change that."""
 
-    __slots__ = ("_parole_at", "_quick_answers", "lane")
+    __slots__ = ("_has_failed", "_parole_at", "_quick_answers", "lane")
 
     def __init__(self) -> None:
         self.lane = Lane.FAST
         self._quick_answers = 0
+        self._has_failed = False
         self._parole_at = 0.0
 
     def __repr__(self) -> str:
@@ -39,6 +40,7 @@ class Pace:
 
     def answered(self, seconds: float) -> None:
         """Note an answer; the second quick one in a row brings the endpoint back to the fast lane."""
+        self._has_failed = False
         if seconds >= SLOW_AFTER_SECONDS:
             self.hung()
         elif self.lane is Lane.SLOW:
@@ -47,12 +49,13 @@ class Pace:
                 self.lane = Lane.FAST
 
     def failed(self) -> None:
-        """Note an attempt without an answer."""
+        """Note an attempt without an answer: until the next answer there is no parole."""
         self._quick_answers = 0
+        self._has_failed = True
 
     def may_have_parole(self, now: float) -> bool:
-        """Say whether the endpoint has waited long enough for a try in the fast lane; asking takes the chance."""
-        if now < self._parole_at:
+        """Say whether the endpoint may try the fast lane: it answers, and its last try is long ago; asking takes it."""
+        if self._has_failed or now < self._parole_at:
             return False
         self._parole_at = now + _PAROLE_EVERY_SECONDS
         return True

@@ -59,6 +59,9 @@ class _Subscriptions:
                     del self.globs[prefix]
                     self.prefix_lengths -= Counter({len(prefix): 1})
 
+    def is_empty(self) -> bool:
+        return not (self.every or self.exact or self.globs)
+
     def collect(self, event_type: str, into: dict[EndpointId, None]) -> None:
         into.update(self.every)
         into.update(self.exact.get(event_type, {}))
@@ -82,7 +85,7 @@ class Matcher:
         self._remembered: dict[tuple[str, str], tuple[EndpointId, ...]] = {}
 
     def put(self, endpoint_id: EndpointId, tenant: str, types: tuple[str, ...]) -> None:
-        """Subscribe `endpoint_id` to the tenant's events of these types (globs; none means every type), and no others."""
+        """Subscribe `endpoint_id` to the tenant's events of these types (globs; none: every type), and no other."""
         if self._entries.get(endpoint_id) == (tenant, types):
             return
         self.discard(endpoint_id)
@@ -95,7 +98,10 @@ class Matcher:
         entry = self._entries.pop(endpoint_id, None)
         if entry is not None:
             tenant, types = entry
-            self._tenants[tenant].remove(endpoint_id, types)
+            subscriptions = self._tenants[tenant]
+            subscriptions.remove(endpoint_id, types)
+            if subscriptions.is_empty():
+                del self._tenants[tenant]
             self._remembered.clear()
 
     def match(self, tenant: str, event_type: str) -> tuple[EndpointId, ...]:

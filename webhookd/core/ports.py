@@ -244,6 +244,10 @@ class History(Protocol):
 class Upkeep(Protocol):
     """The store as its keeper sees it."""
 
+    @property
+    def refusal(self) -> str | None:
+        """Why new events are refused at present (space, a failed disk), None when they are taken."""
+
     async def space(self) -> Space:
         """Measure."""
 

@@ -130,7 +130,7 @@ def check_header(name: str, value: str, *, secret: str | None = None) -> None:
         raise ValueError(f"{name!r} is not the name of a header")
     if name.lower() in FORBIDDEN_HEADERS:
         raise ValueError(f"{name} is set by webhookd itself")
-    _as_template(value, secret)
+    _as_template(value, "secret" if secret is None else secret)
 
 
 def _as_template(value: str, secret: str | None) -> str:

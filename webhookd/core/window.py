@@ -1,4 +1,4 @@
-"""How many requests one endpoint gets at a time, and when it rests: Postfix's per-destination feedback, for webhooks."""
+"""How many requests one endpoint gets at a time, and when it rests: Postfix's feedback per destination."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ _REST_FIRST_SECONDS = 5.0
 _REST_MOST_SECONDS = 300.0
 _REST_SPREAD = 0.2
 _FAILURES_BEFORE_REST = 3
+_WHOLE = 1 - 1e-9
+"""A window's worth of shares; six binary sixths add up to a little less than one."""
 
 
 class Window:
@@ -72,13 +74,17 @@ class Window:
             return
         if self.size < self.cap and self.size < busy + INITIAL_WINDOW:
             self._success += 1 / self.size
-            if self._success >= 1:
+            if self._success >= _WHOLE:
                 self.size += 1
                 self._success = 0.0
                 self._failure = 0.0
 
-    def failed(self, now: float, draw: float) -> bool:
-        """Note a failure that speaks against the endpoint; return True if a rest begins. `draw` is random in [0, 1)."""
+    def failed(self, now: float, draw: float, *, started: float | None = None) -> bool:
+        """Note a failure that speaks against the endpoint; return True if a rest begins.
+
+        `draw` is random in [0, 1). `started` is when the attempt began, where known: one that was already under way
+        when the rest began is not its probe, however long it took to fail.
+        """
         self._failures_in_row += 1
         self._failed_cohorts += 1 / self.size
         self._success = 0.0
@@ -86,9 +92,9 @@ class Window:
         if self._failure < 0:
             self.size = max(1, self.size - 1)
             self._failure += 1
-        if self.resting_until is not None and now < self.resting_until:
-            return False  # a request that was already under way when the rest began
-        dead = self._failed_cohorts >= 1 and self._failures_in_row >= _FAILURES_BEFORE_REST
+        if self.resting_until is not None and (now if started is None else started) < self.resting_until:
+            return False
+        dead = self._failed_cohorts >= _WHOLE and self._failures_in_row >= _FAILURES_BEFORE_REST
         if not dead and self.resting_until is None:
             return False
         rest = min(_REST_MOST_SECONDS, _REST_FIRST_SECONDS * 2 ** min(self._rests, 10))

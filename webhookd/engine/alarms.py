@@ -1,0 +1,65 @@
+"""One timer for all stations that wait for a moment to come."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+from webhookd.core.ports import Clock, Timer
+from webhookd.engine.station import Station
+
+
+class Alarms:
+    """Calls back for each station at the moment it asked for; sleeps in between.
+
+    A station has at most one alarm that counts, the earliest it asked for; entries that no longer count stay on the
+    heap until their moment passes, and mean nothing then.
+    """
+
+    def __init__(self, clock: Clock, callback: Callable[[Station], None]) -> None:
+        self._clock = clock
+        self._callback = callback
+        self._heap: list[tuple[float, int, Station]] = []
+        self._tie = count()
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Alarms {len(self._heap)}>"
+
+    def set(self, station: Station, at: float) -> None:
+        """Call back at `at` (monotonic seconds), unless the station has an earlier alarm already."""
+        if station.wake_at is not None and station.wake_at <= at:
+            return
+        station.wake_at = at
+        heapq.heappush(self._heap, (at, next(self._tie), station))
+        self._arm()
+
+    def clear(self) -> None:
+        """Forget every alarm."""
+        self._heap.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        if not self._heap:
+            return
+        first = self._heap[0][0]
+        if self._timer is not None:
+            if self._timer_at <= first:
+                return
+            self._timer.cancel()
+        self._timer_at = first
+        self._timer = self._clock.call_later(max(0.0, first - self._clock.monotonic()), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        now = self._clock.monotonic()
+        while self._heap and self._heap[0][0] <= now:
+            at, _, station = heapq.heappop(self._heap)
+            if station.wake_at == at:
+                station.wake_at = None
+                self._callback(station)
+        self._arm()

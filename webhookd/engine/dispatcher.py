@@ -1,0 +1,327 @@
+"""Decides what is sent next: wakes endpoints when they are due and starts attempts within lanes, windows and rates."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
+from webhookd.core.delivery import Work
+from webhookd.core.ids import DeliveryId, EndpointId
+from webhookd.core.lanes import SLOW_AFTER_SECONDS, Lane, Lanes
+from webhookd.core.ports import Clock, Outbox, Sender
+from webhookd.engine.alarms import Alarms
+from webhookd.engine.endpoints import LiveEndpoints
+from webhookd.engine.landing import Landing
+from webhookd.engine.recorder import Record, Recorder
+from webhookd.engine.refills import Refills
+from webhookd.engine.station import Flight, Station
+from webhookd.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_LET_GO_AFTER_SECONDS = 1.0
+"""A station that must wait longer than this gives its buffer back to the disk."""
+
+
+class Dispatcher:
+    """Runs every endpoint's deliveries side by side without any of them holding up another.
+
+    There is no loop. Whatever can change an endpoint's situation (an accepted event, an outcome, a commit, a refill, an
+    alarm, a changed rule) leads to `_review` of its station, which puts it into a lane's ring if it may send now, asks
+    for a refill, or sets an alarm; `_pump` then starts attempts round-robin while the lanes have room. An endpoint
+    without work costs nothing. `failed` resolves with the exception that makes it impossible to go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        store: Outbox,
+        sender: Sender,
+        endpoints: LiveEndpoints,
+        recorder: Recorder,
+        metrics: Metrics,
+        draw: Callable[[], float],
+        max_in_flight: int,
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._sender = sender
+        self._endpoints = endpoints
+        self._recorder = recorder
+        self._metrics = metrics
+        self._landing = Landing(clock=clock, endpoints=endpoints, recorder=recorder, metrics=metrics, draw=draw)
+        self._stations: dict[EndpointId, Station] = {}
+        self._lanes = Lanes(max_in_flight)
+        self._rings: dict[Lane, deque[Station]] = {Lane.FAST: deque(), Lane.SLOW: deque()}
+        self._alarms = Alarms(clock, self._woken)
+        self._young: deque[Flight] = deque()
+        self._is_watching_young = False
+        self._refills = Refills(clock=clock, store=store, spawn=self._spawn, refilled=self._woken)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_running = False
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        recorder.call_when_committed(self._committed)
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {len(self._stations)} stations, {self._lanes!r}, {self._refills!r}>"
+
+    @property
+    def lanes(self) -> Lanes:
+        """The requests in flight, by lane."""
+        return self._lanes
+
+    @property
+    def stations(self) -> Iterable[Station]:
+        """Every station there is, for readings."""
+        return self._stations.values()
+
+    @property
+    def is_running(self) -> bool:
+        """Say whether attempts are being started: not before `start`, and not once draining."""
+        return self._is_running
+
+    @property
+    def reading_since(self) -> float | None:
+        """Since when there has always been a read under way, monotonic seconds; None when there is none."""
+        return self._refills.busy_since
+
+    async def start(self) -> None:
+        """Find out what is owed, and begin."""
+        self._is_running = True
+        for head in await self._store.heads():
+            station = self._station(head.endpoint_id)
+            if station is not None:
+                station.buffer.note_due(head.due_at_ms)
+                self._review(station)
+        self._pump()
+
+    async def drain(self, grace_seconds: float) -> int:
+        """Start nothing more and wait up to `grace_seconds` for attempts in flight; return how many had to be aborted.
+
+        An aborted attempt leaves its delivery pending and uncharged.
+        """
+        self._is_running = False
+        self._alarms.clear()
+        timer = self._clock.call_later(grace_seconds, self._abort)
+        interrupted = 0
+        while self._tasks:
+            done, _ = await asyncio.wait(set(self._tasks), return_when=asyncio.ALL_COMPLETED)
+            interrupted += sum(1 for task in done if task.cancelled())
+        timer.cancel()
+        return interrupted
+
+    def offer(self, work: Iterable[Work]) -> None:
+        """Take over freshly committed deliveries; those there is no room for are found again on disk."""
+        now_ms = self._clock.now_ms()
+        for piece in work:
+            station = self._station(piece.endpoint_id)
+            if station is None:
+                continue
+            buffer = station.buffer
+            is_buffered = station.is_active and self._refills.take_in(station, piece, now_ms)
+            # In an ordered outbox whatever waits on disk is older, and its due moment counts for all behind it.
+            is_behind = station.is_ordered and buffer.disk_due_ms is not None and not buffer.is_refilling
+            if not is_buffered and not is_behind:
+                buffer.note_due(piece.due_at_ms)
+            self._review(station)
+        self._pump()
+
+    def wake(self, endpoint_id: EndpointId) -> None:
+        """Look at the disk again: something of this endpoint may be due that was not before."""
+        station = self._station(endpoint_id)
+        if station is not None:
+            if station.is_ordered:
+                self._refills.empty(station)
+            station.buffer.note_due(self._clock.now_ms())
+            self._review(station)
+            self._pump()
+
+    def withdraw(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> None:
+        """Forget a delivery that is buffered; one in flight cannot be called back."""
+        station = self._stations.get(endpoint_id)
+        if station is not None:
+            self._refills.withdraw(station, delivery_id)
+
+    def refresh(self, endpoint_id: EndpointId, *, gently: bool = False) -> None:
+        """Follow a change of the endpoint's rules or status; `gently` opens its window at one, as after enabling."""
+        station = self._station(endpoint_id)
+        if station is None:
+            return
+        if station.live.definition is not None:
+            station.apply(station.live.definition)
+        if gently:
+            station.window.open_gently()
+        self._refills.empty(station)
+        self.wake(endpoint_id)
+
+    def forget(self, endpoint_id: EndpointId) -> None:
+        """Drop all that is known of a deleted endpoint."""
+        station = self._stations.pop(endpoint_id, None)
+        if station is not None:
+            self._refills.empty(station)
+            station.is_closed = True
+
+    def resize(self, max_in_flight: int) -> None:
+        """Change the bound on requests in flight."""
+        self._lanes.resize(max_in_flight)
+        self._pump()
+
+    def clock_stepped(self) -> None:
+        """Work out every due moment again: the wall clock has jumped."""
+        for station in self._stations.values():
+            station.wake_at = None
+            self._review(station)
+        self._pump()
+
+    def _station(self, endpoint_id: EndpointId) -> Station | None:
+        station = self._stations.get(endpoint_id)
+        if station is None:
+            live = self._endpoints.get(endpoint_id)
+            if live is not None:
+                station = self._stations[endpoint_id] = Station(live)
+        return station
+
+    def _review(self, station: Station) -> None:
+        """Put the station where it belongs now: into a ring, the queue for refills, among the alarms, or nowhere."""
+        if station.ring is not None or not self._is_running:
+            return
+        buffer = station.buffer
+        if not station.is_active:
+            self._refills.empty(station)
+            return
+        if not buffer and buffer.disk_due_ms is None:
+            return
+        now = self._clock.monotonic()
+        not_before = station.not_before()
+        if not buffer and buffer.disk_due_ms is not None:
+            not_before = max(not_before, now + (buffer.disk_due_ms - self._clock.now_ms()) / 1000)
+        if not_before > now:
+            if not_before - now > _LET_GO_AFTER_SECONDS:
+                self._refills.empty(station)
+            self._alarms.set(station, not_before)
+        elif station.window.allows(station.busy, now):
+            if not buffer:
+                self._refills.want(station)
+                return
+            self._refills.need(station)
+            station.ring = self._ring_for(station, now)
+            self._rings[station.ring].append(station)
+            if len(buffer) < station.window.size and buffer.disk_due_ms is not None and not station.is_ordered:
+                self._refills.want(station)
+            return
+        if buffer:
+            self._refills.spare(station)
+
+    def _ring_for(self, station: Station, now: float) -> Lane:
+        if (
+            station.pace.lane is Lane.SLOW
+            and not station.window.is_resting
+            and station.pace.may_have_parole(now)
+            and self._lanes.grants_parole(now)
+        ):
+            return Lane.FAST
+        return station.pace.lane
+
+    def _pump(self) -> None:
+        """Start attempts, one for each station in turn, while there is room."""
+        if not self._is_running or self._recorder.is_congested:
+            return
+        now = self._clock.monotonic()
+        for lane, ring in self._rings.items():
+            while ring and self._lanes.has_room(lane):
+                station = ring.popleft()
+                station.ring = None
+                if station.may_send(now):
+                    self._start_attempt(station, lane, now)
+                self._review(station)
+
+    def _start_attempt(self, station: Station, lane: Lane, now: float) -> None:
+        work, definition = station.take()
+        now_ms = self._clock.now_ms()
+        station.busy += 1
+        station.rate.started(now)
+        self._lanes.enter(lane)
+        self._metrics.start_delay(lane, max(0, now_ms - work.due_at_ms) / 1000)
+        flight = Flight(station, work, definition, lane, started=now, started_ms=now_ms)
+        if lane is Lane.FAST:
+            self._young.append(flight)
+            if not self._is_watching_young:
+                self._is_watching_young = True
+                self._clock.call_later(SLOW_AFTER_SECONDS, self._recharge_old)
+        self._spawn(self._fly(flight))
+
+    async def _fly(self, flight: Flight) -> None:
+        try:
+            outcome = await self._sender.send(flight.work, flight.definition)
+        except Exception as error:
+            # A poisoned delivery must cost its own attempt and nothing else.
+            log.exception("attempt.crashed", extra={"fields": self._landing.names(flight)})
+            elapsed_ms = 1000 * (self._clock.monotonic() - flight.started)
+            outcome = Outcome(
+                duration_ms=elapsed_ms,
+                error=AttemptError(kind=ErrorClass.INTERNAL, text=f"internal error: {type(error).__name__}"),
+            )
+        self._land(flight, outcome)
+
+    def _land(self, flight: Flight, outcome: Outcome) -> None:
+        station = flight.station
+        flight.has_landed = True
+        self._lanes.leave(flight.lane)
+        self._refills.free(flight.work)
+        self._landing.land(flight, outcome)
+        if not flight.is_ordered:
+            station.busy -= 1
+        self._review(station)
+        self._refills.go_on()
+        self._pump()
+
+    def _recharge_old(self) -> None:
+        """Move requests that have hung for a second to the slow lane; look again when the next one gets that old."""
+        now = self._clock.monotonic()
+        while self._young and (self._young[0].has_landed or self._young[0].started + SLOW_AFTER_SECONDS <= now):
+            flight = self._young.popleft()
+            if not flight.has_landed:
+                flight.lane = Lane.SLOW
+                flight.station.pace.hung()
+                self._lanes.recharge()
+        self._is_watching_young = bool(self._young)
+        if self._young:
+            self._clock.call_later(self._young[0].started + SLOW_AFTER_SECONDS - now, self._recharge_old)
+        self._pump()
+
+    def _committed(self, records: list[Record]) -> None:
+        """Let go of deliveries whose outcome is on disk."""
+        for record in records:
+            station, settlement = record.station, record.settlement
+            station.buffer.release(settlement.attempt.delivery_id, settlement.due_at_ms)
+            if record.is_ordered:
+                station.busy -= 1
+                if settlement.due_at_ms is not None:
+                    self._refills.empty(station)
+            self._review(station)
+        self._pump()
+
+    def _woken(self, station: Station) -> None:
+        self._review(station)
+        self._pump()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._supervised(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _supervised(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - the daemon ends the process with it
+            if not self.failed.done():
+                self.failed.set_exception(error)
+
+    def _abort(self) -> None:
+        for task in self._tasks:
+            task.cancel()

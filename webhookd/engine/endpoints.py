@@ -1,0 +1,93 @@
+"""The endpoints as the running daemon holds them: definition, health and the index events are matched by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from webhookd.core.endpoint import EndpointRecord, EndpointStatus, Health
+from webhookd.core.ids import EndpointId
+from webhookd.core.matching import Matcher
+from webhookd.core.settings import EndpointDefinition
+
+
+class LiveEndpoint:
+    """One endpoint; `definition` is None where a declared one left the file, and nothing can be sent then."""
+
+    __slots__ = ("definition", "health", "record")
+
+    def __init__(self, record: EndpointRecord, definition: EndpointDefinition | None) -> None:
+        self.record = record
+        self.definition = definition
+        self.health: Health = record.health
+
+    def __repr__(self) -> str:
+        return f"<LiveEndpoint {self.record.id} {self.health.status}>"
+
+    @property
+    def is_enabled(self) -> bool:
+        """Say whether deliveries may be attempted now."""
+        return self.definition is not None and self.health.status is EndpointStatus.ENABLED
+
+    def current_record(self) -> EndpointRecord:
+        """Return the record with the health of this moment."""
+        return replace(self.record, health=self.health)
+
+
+class LiveEndpoints:
+    """Every endpoint by id, the matching index over them, and which of them have health that is not yet on disk."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[EndpointId, LiveEndpoint] = {}
+        self._matcher = Matcher()
+        self._unsaved: set[EndpointId] = set()
+
+    def __iter__(self) -> Iterator[LiveEndpoint]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, endpoint_id: EndpointId) -> LiveEndpoint | None:
+        """Return the endpoint, None when there is no such one."""
+        return self._by_id.get(endpoint_id)
+
+    def put(self, endpoint: LiveEndpoint) -> None:
+        """Add or replace, and match events against its definition from now on."""
+        endpoint_id = endpoint.record.id
+        self._by_id[endpoint_id] = endpoint
+        if endpoint.definition is None:
+            self._matcher.discard(endpoint_id)
+        else:
+            self._matcher.put(endpoint_id, endpoint.definition.tenant, endpoint.definition.types)
+
+    def discard(self, endpoint_id: EndpointId) -> LiveEndpoint | None:
+        """Remove and return it; no event is matched to it from now on."""
+        self._matcher.discard(endpoint_id)
+        self._unsaved.discard(endpoint_id)
+        return self._by_id.pop(endpoint_id, None)
+
+    def match(self, tenant: str, event_type: str) -> tuple[EndpointId, ...]:
+        """Return the endpoints an event is owed to; disabled ones are among them, theirs is held."""
+        return self._matcher.match(tenant, event_type)
+
+    @property
+    def has_unsaved(self) -> bool:
+        """Say whether some health is not yet on disk."""
+        return bool(self._unsaved)
+
+    def change_health(self, endpoint: LiveEndpoint, health: Health) -> None:
+        """Note new health, to be committed with the next batch of outcomes."""
+        endpoint.health = health
+        if self._by_id.get(endpoint.record.id) is endpoint:
+            self._unsaved.add(endpoint.record.id)
+
+    def take_unsaved(self) -> dict[EndpointId, Health]:
+        """Return the health that is not yet on disk; the caller now answers for its getting there."""
+        unsaved = {endpoint_id: self._by_id[endpoint_id].health for endpoint_id in self._unsaved}
+        self._unsaved.clear()
+        return unsaved
+
+    def mark_unsaved(self, endpoint_ids: Iterable[EndpointId]) -> None:
+        """Give back what `take_unsaved` returned and could not be committed."""
+        self._unsaved.update(endpoint_id for endpoint_id in endpoint_ids if endpoint_id in self._by_id)

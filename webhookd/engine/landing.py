@@ -1,0 +1,189 @@
+"""What an attempt's end leads to: verdict, settlement, health, feedback to the window, one log line, metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import assert_never
+
+from webhookd.core.attempt import Attempt, Outcome
+from webhookd.core.delivery import DeliveryState, Work
+from webhookd.core.endpoint import DisabledReason
+from webhookd.core.health import SteadyTime, after_failure, after_success, age_ms, disabled
+from webhookd.core.ids import delivery_text, event_text
+from webhookd.core.ports import Clock, Settlement
+from webhookd.core.verdict import (
+    Blame,
+    Dead,
+    Delivered,
+    RetryAt,
+    StaysDelivered,
+    Verdict,
+    blame,
+    disables,
+    hold_until_ms,
+    judge,
+)
+from webhookd.engine.endpoints import LiveEndpoints
+from webhookd.engine.recorder import Record, Recorder
+from webhookd.engine.station import Flight, Station
+from webhookd.metrics import Metrics, outcome_label
+
+log = logging.getLogger(__name__)
+
+
+class Landing:
+    """Turns outcomes into what is recorded, and into what the endpoint's station does next."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        endpoints: LiveEndpoints,
+        recorder: Recorder,
+        metrics: Metrics,
+        draw: Callable[[], float],
+    ) -> None:
+        self._clock = clock
+        self._endpoints = endpoints
+        self._recorder = recorder
+        self._metrics = metrics
+        self._draw = draw
+        self._steady = SteadyTime()
+
+    def land(self, flight: Flight, outcome: Outcome) -> None:
+        """Judge and record one attempt."""
+        station, work, rules = flight.station, flight.work, flight.definition.rules
+        now_ms = self._clock.now_ms()
+        now = self._clock.monotonic()
+        age = age_ms(station.live.health, owed_since_ms=work.owed_since_ms, now_ms=now_ms)
+        verdict = judge(work, outcome, rules, now_ms=now_ms, age_ms=age, draw=self._draw())
+        whose = blame(outcome, rules)
+        self._feed_back(station, outcome, whose, now)
+        hold_ms = hold_until_ms(outcome, rules, now_ms=now_ms)
+        if hold_ms is not None:
+            station.held_until = max(station.held_until, now + (hold_ms - now_ms) / 1000)
+        attempt = Attempt(
+            delivery_id=work.id,
+            number=work.attempt_count + 1,
+            trigger=work.trigger,
+            started_at_ms=flight.started_ms,
+            outcome=outcome,
+        )
+        self._recorder.record(Record(station, _settlement(attempt, work, verdict, now_ms), flight.is_ordered))
+        if not station.is_closed:
+            self._change_health(flight, attempt, verdict, whose, now_ms)
+        self._metrics.attempt(
+            work.endpoint_id, outcome_label(outcome, acknowledged=whose is Blame.NONE), outcome.duration_ms / 1000
+        )
+        self._tell(flight, attempt, verdict, now_ms)
+
+    def names(self, flight: Flight) -> dict[str, object]:
+        """Return what a log line about the attempt is identified by."""
+        return {
+            "delivery": delivery_text(flight.work.id),
+            "event": event_text(flight.work.event.id),
+            "endpoint": flight.work.endpoint_id,
+            "type": flight.work.event.type,
+            "attempt": flight.work.attempt_count + 1,
+        }
+
+    def _feed_back(self, station: Station, outcome: Outcome, whose: Blame, now: float) -> None:
+        match whose:
+            case Blame.NONE | Blame.DELIVERY:
+                if outcome.status is not None:
+                    station.window.answered(station.busy)
+            case Blame.ENDPOINT:
+                if station.window.failed(now, self._draw()):
+                    log.info("endpoint.rested", extra={"fields": {"endpoint": station.live.record.id}})
+            case Blame.OURS:
+                return
+            case _:
+                assert_never(whose)
+        if outcome.status is None:
+            station.pace.failed()
+        else:
+            station.pace.answered(outcome.duration_ms / 1000)
+
+    def _change_health(self, flight: Flight, attempt: Attempt, verdict: Verdict, whose: Blame, now_ms: int) -> None:
+        live, rules = flight.station.live, flight.definition.rules
+        name = (attempt.delivery_id, attempt.number)
+        before = live.health
+        if isinstance(verdict, Delivered):
+            health = after_success(before, at_ms=now_ms, attempt=name)
+        elif whose is Blame.OURS:
+            return
+        else:
+            steady_ms = self._steady.ms(now_ms, self._clock.monotonic())
+            health = after_failure(before, at_ms=steady_ms, attempt=name, rules=rules)
+            if disables(attempt.outcome, rules):
+                health = disabled(health, DisabledReason.GONE, at_ms=now_ms)
+        self._endpoints.change_health(live, health)
+        if health.status is not before.status:
+            log.warning(
+                "endpoint.disabled",
+                extra={
+                    "fields": {
+                        "endpoint": live.record.id,
+                        "reason": health.disabled_reason,
+                        "failing_days": health.failing_days,
+                        "failed_attempts": health.failed_attempts,
+                    }
+                },
+            )
+
+    def _tell(self, flight: Flight, attempt: Attempt, verdict: Verdict, now_ms: int) -> None:
+        fate: dict[str, object] = {}
+        match verdict:
+            case Delivered():
+                self._metrics.ended("delivered")
+                self._metrics.delivery_latency((now_ms - flight.work.event.accepted_at_ms) / 1000)
+                if not log.isEnabledFor(logging.DEBUG):
+                    return
+                level, message = logging.DEBUG, "attempt.acknowledged"
+            case RetryAt(due_at_ms, _):
+                level, message = logging.INFO, "attempt.failed"
+                fate = {"retry_in_seconds": round((due_at_ms - now_ms) / 1000, 3)}
+            case Dead(reason):
+                self._metrics.ended("dead")
+                level, message, fate = logging.WARNING, "delivery.died", {"reason": str(reason)}
+            case StaysDelivered():
+                level, message = logging.INFO, "attempt.failed"
+            case _:
+                assert_never(verdict)
+        outcome = attempt.outcome
+        seen: dict[str, object] = {"status": outcome.status, "duration_ms": round(outcome.duration_ms, 1)}
+        if outcome.error is not None:
+            seen |= {"error": outcome.error.kind, "detail": outcome.error.text}
+        log.log(level, message, extra={"fields": self.names(flight) | seen | fate})
+
+
+def _settlement(attempt: Attempt, work: Work, verdict: Verdict, now_ms: int) -> Settlement:
+    match verdict:
+        case Delivered() | StaysDelivered():
+            return Settlement(
+                attempt=attempt,
+                state=DeliveryState.DELIVERED,
+                retries_used=work.retries_used,
+                due_at_ms=None,
+                finished_at_ms=now_ms,
+            )
+        case RetryAt(due_at_ms, retries_used):
+            return Settlement(
+                attempt=attempt,
+                state=DeliveryState.PENDING,
+                retries_used=retries_used,
+                due_at_ms=due_at_ms,
+                finished_at_ms=None,
+            )
+        case Dead(reason):
+            return Settlement(
+                attempt=attempt,
+                state=DeliveryState.DEAD,
+                reason=reason,
+                retries_used=work.retries_used,
+                due_at_ms=None,
+                finished_at_ms=now_ms,
+            )
+        case _:
+            assert_never(verdict)

@@ -1,0 +1,93 @@
+"""The engine's readings: for status, readiness, metrics and the watchdog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from webhookd.core.endpoint import EndpointStatus
+from webhookd.core.lanes import Lane
+from webhookd.core.ports import Clock, Counts, EndpointView, EngineStatus, Space, Store
+from webhookd.engine.dispatcher import Dispatcher
+from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
+from webhookd.engine.intake import Intake
+from webhookd.engine.recorder import Recorder
+
+STUCK_AFTER_SECONDS = 15.0
+"""A read or a commit under way for longer than this means that the engine no longer gets on."""
+
+_MOST_ATTENTION = 100
+
+
+class EngineMonitor:
+    """Fills the Monitor port."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        store: Store,
+        endpoints: LiveEndpoints,
+        dispatcher: Dispatcher,
+        recorder: Recorder,
+        intake: Intake,
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._endpoints = endpoints
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        self._intake = intake
+
+    def status(self) -> EngineStatus:
+        """See Monitor."""
+        enabled = sum(1 for endpoint in self._endpoints if endpoint.is_enabled)
+        stations = [station for station in self._dispatcher.stations if station.is_active]
+        dues = [due for station in stations if (due := station.buffer.earliest_due_ms()) is not None]
+        lanes = self._dispatcher.lanes
+        now = self._clock.monotonic()
+        return EngineStatus(
+            in_flight_fast=lanes.busy[Lane.FAST],
+            in_flight_slow=lanes.busy[Lane.SLOW],
+            oldest_due_ms=min(dues, default=None),
+            resting=sum(1 for station in stations if (station.window.resting_until or 0.0) > now),
+            endpoints_enabled=enabled,
+            endpoints_disabled=len(self._endpoints) - enabled,
+            draining=not self._dispatcher.is_running,
+            refusing=self._intake.refusal or self._recorder.trouble or self._store.refusal,
+            stuck=self._stuck(now),
+        )
+
+    async def counts(self) -> Counts:
+        """See Monitor."""
+        return await self._store.counts()
+
+    async def space(self) -> Space:
+        """See Monitor."""
+        return await self._store.space()
+
+    def attention(self) -> Sequence[EndpointView]:
+        """See Monitor."""
+        troubled = [
+            endpoint
+            for endpoint in self._endpoints
+            if endpoint.health.status is EndpointStatus.DISABLED or endpoint.health.failed_attempts
+        ]
+        troubled.sort(key=_urgency)
+        return [
+            EndpointView(record=endpoint.current_record(), definition=endpoint.definition, pending=0, last_attempt=None)
+            for endpoint in troubled[:_MOST_ATTENTION]
+        ]
+
+    def _stuck(self, now: float) -> str | None:
+        for since, what in (
+            (self._recorder.commit_started, "recording outcomes"),
+            (self._dispatcher.reading_since, "reading deliveries that are due"),
+        ):
+            if since is not None and now - since > STUCK_AFTER_SECONDS:
+                return f"{what} has not got on for {now - since:.0f} s"
+        return None
+
+
+def _urgency(endpoint: LiveEndpoint) -> tuple[bool, int, int]:
+    health = endpoint.health
+    return (health.status is not EndpointStatus.DISABLED, -health.failing_days, -health.failed_attempts)

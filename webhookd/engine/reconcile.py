@@ -1,0 +1,132 @@
+"""Brings the endpoints in step with the configuration: at the start, and whole or not at all at a reload."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from webhookd.core.endpoint import DisabledReason, EndpointRecord, Health
+from webhookd.core.health import disabled, enabled
+from webhookd.core.ids import EndpointId
+from webhookd.core.ports import Clock, Endpoints, EndpointSchema
+from webhookd.core.settings import EndpointDefinition
+from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
+from webhookd.errors import ConfigError, ConfigErrors, InvalidRequestError
+
+log = logging.getLogger(__name__)
+
+
+async def load(
+    endpoints: LiveEndpoints,
+    *,
+    clock: Clock,
+    store: Endpoints,
+    declared: Mapping[EndpointId, EndpointDefinition],
+    schema: EndpointSchema,
+) -> None:
+    """Fill `endpoints` from the store and the file.
+
+    An API-made endpoint that the present profiles and defaults no longer allow is kept without a definition, its
+    deliveries held, and logged. Raises ConfigErrors where the file declares an id that the API made.
+    """
+    records = {record.id: record for record in await store.endpoints()}
+    _refuse_doubles(records, declared)
+    changed = _declared_records(records, declared, now_ms=clock.now_ms())
+    if changed:
+        await store.put_endpoints(changed)
+    records |= {record.id: record for record in changed}
+    for record in records.values():
+        if record.declared:
+            endpoints.put(LiveEndpoint(record, declared.get(record.id)))
+            continue
+        try:
+            definition: EndpointDefinition | None = _resolve(schema, record)
+        except InvalidRequestError as error:
+            definition = None
+            log.warning("endpoint.suspended", extra={"fields": {"endpoint": record.id, "reason": _words(error)}})
+        endpoints.put(LiveEndpoint(record, definition))
+
+
+async def reload(
+    endpoints: LiveEndpoints,
+    *,
+    clock: Clock,
+    store: Endpoints,
+    declared: Mapping[EndpointId, EndpointDefinition],
+    schema: EndpointSchema,
+) -> None:
+    """Apply another configuration to the running set, or raise ConfigErrors with nothing changed."""
+    records = {live.record.id: live.current_record() for live in endpoints}
+    _refuse_doubles(records, declared)
+    definitions: dict[EndpointId, EndpointDefinition] = dict(declared)
+    complaints: list[ConfigError] = []
+    for record in records.values():
+        if not record.declared:
+            try:
+                definitions[record.id] = _resolve(schema, record)
+            except InvalidRequestError as error:
+                complaints.append(
+                    ConfigError("", f"endpoint {record.id}, made through the API, would not be valid: {_words(error)}")
+                )
+    if complaints:
+        raise ConfigErrors(complaints)
+    changed = _declared_records(records, declared, now_ms=clock.now_ms())
+    if changed:
+        await store.put_endpoints(changed)
+    for record in changed:
+        live = endpoints.get(record.id)
+        if live is None:
+            endpoints.put(LiveEndpoint(record, None))
+        else:
+            live.health = record.health
+    for live in endpoints:
+        live.definition = definitions.get(live.record.id)
+        endpoints.put(live)
+
+
+def _declared_records(
+    records: Mapping[EndpointId, EndpointRecord],
+    declared: Mapping[EndpointId, EndpointDefinition],
+    *,
+    now_ms: int,
+) -> list[EndpointRecord]:
+    """Return the rows that have to change: new ones, those gone from the file, and those that are back in it."""
+    changed = [
+        EndpointRecord(id=endpoint_id, declared=True, created_at_ms=now_ms)
+        for endpoint_id in declared
+        if endpoint_id not in records
+    ]
+    for record in records.values():
+        if not record.declared:
+            continue
+        health: Health = record.health
+        if record.id not in declared:
+            health = disabled(health, DisabledReason.REMOVED, at_ms=now_ms)
+        elif health.disabled_reason is DisabledReason.REMOVED:
+            health = enabled(health, at_ms=now_ms)
+        if health is not record.health:
+            changed.append(replace(record, health=health))
+    return changed
+
+
+def _refuse_doubles(
+    records: Mapping[EndpointId, EndpointRecord], declared: Mapping[EndpointId, EndpointDefinition]
+) -> None:
+    complaints = [
+        ConfigError(
+            f"endpoints.{endpoint_id}", "the API has made an endpoint of this id; remove one of the two"
+        )
+        for endpoint_id in declared
+        if endpoint_id in records and not records[endpoint_id].declared
+    ]
+    if complaints:
+        raise ConfigErrors(complaints)
+
+
+def _resolve(schema: EndpointSchema, record: EndpointRecord) -> EndpointDefinition:
+    return schema.resolve(record.id, record.given, secret=record.secret, sample=record.sample)
+
+
+def _words(error: InvalidRequestError) -> str:
+    return "; ".join(f"{fault.pointer}: {fault.detail}" for fault in error.faults) or error.detail

@@ -1,0 +1,117 @@
+"""Takes outcomes to the store in batches, and tells the dispatcher when they are on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from webhookd.core.ports import Clock, Outbox, Settlement
+from webhookd.engine.endpoints import LiveEndpoints
+from webhookd.engine.station import Station
+from webhookd.errors import StoreCorruptError, StoreIOError, StoreUnavailableError
+
+log = logging.getLogger(__name__)
+
+_MOST_IN_BATCH = 512
+_MOST_WAITING = 4096
+_REPEAT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A settlement, the station it came from, and whether that waits for it to be on disk before it goes on."""
+
+    station: Station
+    settlement: Settlement
+    is_ordered: bool
+
+
+class Recorder:
+    """One loop that commits whatever outcomes have come in since the last commit.
+
+    An outcome that cannot be recorded would be sent again, so while the store refuses writes (`trouble` says why) or
+    more than a few thousand outcomes wait, `is_congested` asks the dispatcher to start nothing. Batches are kept and
+    repeated once a second until the store takes them. A disk that fails ends the loop with StoreIOError.
+    """
+
+    def __init__(self, *, store: Outbox, endpoints: LiveEndpoints, clock: Clock) -> None:
+        self._store = store
+        self._endpoints = endpoints
+        self._clock = clock
+        self._waiting: deque[Record] = deque()
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._on_committed: Callable[[list[Record]], None] = lambda _records: None
+        self.trouble: str | None = None
+        self.commit_started: float | None = None
+        """When the commit under way began, monotonic seconds; None when there is none."""
+
+    def __repr__(self) -> str:
+        return f"<Recorder {len(self._waiting)} waiting, trouble={self.trouble!r}>"
+
+    @property
+    def is_congested(self) -> bool:
+        """Say whether starting further attempts would risk sending what cannot be recorded."""
+        return self.trouble is not None or len(self._waiting) > _MOST_WAITING
+
+    def call_when_committed(self, callback: Callable[[list[Record]], None]) -> None:
+        """Have `callback` told of every batch that is on disk, and of every change of `trouble` with an empty one."""
+        self._on_committed = callback
+
+    def record(self, record: Record) -> None:
+        """Queue one outcome."""
+        self._waiting.append(record)
+        self._arrived.set()
+        self._idle.clear()
+
+    def record_health(self) -> None:
+        """Have changed health committed even though no outcome comes with it."""
+        self._arrived.set()
+        self._idle.clear()
+
+    async def flushed(self) -> None:
+        """Return once everything recorded so far is on disk."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Commit batches until cancelled; raises StoreIOError or StoreCorruptError once the disk cannot be trusted."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting or self._endpoints.has_unsaved:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_IN_BATCH))]
+                await self._commit(batch)
+                self._on_committed(batch)
+            self._idle.set()
+
+    async def _commit(self, batch: list[Record]) -> None:
+        settlements = [record.settlement for record in batch]
+        while True:
+            health = self._endpoints.take_unsaved()
+            self.commit_started = self._clock.monotonic()
+            try:
+                await self._store.settle(settlements, health)
+            except (StoreIOError, StoreCorruptError):
+                raise
+            except StoreUnavailableError as error:
+                self._endpoints.mark_unsaved(health)
+                self._note_trouble(str(error))
+                await self._clock.sleep(_REPEAT_SECONDS)
+            else:
+                self._note_trouble(None)
+                return
+            finally:
+                self.commit_started = None
+
+    def _note_trouble(self, trouble: str | None) -> None:
+        if (trouble is None) != (self.trouble is None):
+            if trouble is None:
+                log.warning("recording.resumed")
+            else:
+                log.error("recording.suspended", extra={"fields": {"reason": trouble, "waiting": len(self._waiting)}})
+            self.trouble = trouble
+            self._on_committed([])

@@ -1,0 +1,123 @@
+"""Reads due deliveries from the store into the stations' buffers, within one memory budget over all of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from webhookd.core.delivery import Work
+from webhookd.core.ids import DeliveryId
+from webhookd.core.ports import Clock, Outbox
+from webhookd.engine.outbox_buffer import MOST_BUFFERED, MOST_BUFFERED_BYTES, cost_bytes
+from webhookd.engine.station import Station
+
+MEMORY_BUDGET_BYTES = 64 << 20
+"""Most bytes of payload, and what goes with it, that are buffered or in flight at one time."""
+
+_MOST_READS = 4
+
+
+class Refills:
+    """Keeps account of the memory that work takes up, and reads more of it while there is room.
+
+    A buffer is a cache: when the budget is used up, buffers that cannot be sent from right now are given back to the
+    disk. If that does not help, reads wait for attempts to end. At most four reads run at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        store: Outbox,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        refilled: Callable[[Station], None],
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._spawn = spawn
+        self._refilled = refilled
+        self._wanted: deque[Station] = deque()
+        self._spare: dict[Station, None] = {}
+        self._reads = 0
+        self._bytes = 0
+        self.busy_since: float | None = None
+        """Since when there has always been a read under way, monotonic seconds; None when there is none."""
+
+    def __repr__(self) -> str:
+        return f"<Refills {self._bytes} bytes, {self._reads} reads, {len(self._wanted)} wanted>"
+
+    def want(self, station: Station) -> None:
+        """Read for `station` as soon as its turn comes."""
+        if not station.is_refill_wanted and not station.buffer.is_refilling:
+            station.is_refill_wanted = True
+            self._wanted.append(station)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Start the reads that there is room for now."""
+        while self._wanted and self._reads < _MOST_READS and self._has_room(1):
+            station = self._wanted.popleft()
+            station.is_refill_wanted = False
+            if station.is_active:
+                if self._reads == 0:
+                    self.busy_since = self._clock.monotonic()
+                self._reads += 1
+                station.buffer.begin_refill()
+                self._spawn(self._read(station))
+
+    def take_in(self, station: Station, work: Work, now_ms: int) -> bool:
+        """Buffer freshly committed work; return False where it has to be found on disk later."""
+        buffer = station.buffer
+        if not buffer.takes_directly(work, now_ms) or not self._has_room(cost_bytes(work)):
+            return False
+        before = buffer.bytes
+        buffer.add(work)
+        self._bytes += buffer.bytes - before
+        return True
+
+    def withdraw(self, station: Station, delivery_id: DeliveryId) -> None:
+        """Take a delivery out of the station's buffer, if it is there."""
+        before = station.buffer.bytes
+        station.buffer.drop(delivery_id)
+        self._bytes -= before - station.buffer.bytes
+
+    def free(self, work: Work) -> None:
+        """Note that work taken from a buffer is out of memory."""
+        self._bytes -= cost_bytes(work)
+
+    def empty(self, station: Station) -> None:
+        """Give the station's buffer back to the disk."""
+        self._spare.pop(station, None)
+        self._bytes -= station.buffer.empty()
+
+    def spare(self, station: Station) -> None:
+        """Note that the station's buffer cannot be sent from for the time being."""
+        self._spare[station] = None
+
+    def need(self, station: Station) -> None:
+        """Note that the station's buffer is about to be sent from."""
+        self._spare.pop(station, None)
+
+    def _has_room(self, wanted_bytes: int) -> bool:
+        while self._bytes + wanted_bytes > MEMORY_BUDGET_BYTES and self._spare:
+            self.empty(next(iter(self._spare)))
+        return self._bytes + wanted_bytes <= MEMORY_BUDGET_BYTES
+
+    async def _read(self, station: Station) -> None:
+        buffer = station.buffer
+        try:
+            batch = await self._store.due(
+                station.live.record.id,
+                now_ms=self._clock.now_ms(),
+                limit=max(1, min(station.refill_limit(), MOST_BUFFERED - len(buffer))),
+                max_bytes=max(0, min(MOST_BUFFERED_BYTES - buffer.bytes, MEMORY_BUDGET_BYTES - self._bytes)),
+                ordered=station.is_ordered,
+                exclude=tuple(buffer.known),
+            )
+        finally:
+            self._reads -= 1
+            self.busy_since = self._clock.monotonic() if self._reads else None
+        self._bytes += buffer.end_refill(batch.work, batch.next_due_ms)
+        self._refilled(station)
+        self.go_on()

@@ -1,0 +1,118 @@
+"""What the dispatcher knows about one endpoint that has work: its window, pace, rate, buffer and what it waits for."""
+
+from __future__ import annotations
+
+from webhookd.core.delivery import Work
+from webhookd.core.lanes import Lane, Pace
+from webhookd.core.rate import RateLimit
+from webhookd.core.settings import DeliveryRules, EndpointDefinition
+from webhookd.core.window import Window
+from webhookd.engine.endpoints import LiveEndpoint
+from webhookd.engine.outbox_buffer import OutboxBuffer
+
+
+class Station:
+    """The dispatching state of one endpoint; lives as long as the endpoint once it has had work.
+
+    `busy` counts attempts in flight; with `ordered`, an attempt stays in it until its outcome is on disk, so that a
+    crash can repeat the last delivery but never send an earlier one after a later one. Moments are monotonic seconds.
+    """
+
+    __slots__ = (
+        "buffer",
+        "busy",
+        "held_until",
+        "is_closed",
+        "is_refill_wanted",
+        "live",
+        "pace",
+        "rate",
+        "ring",
+        "wake_at",
+        "window",
+    )
+
+    def __init__(self, live: LiveEndpoint) -> None:
+        rules = live.definition.rules if live.definition is not None else DeliveryRules()
+        self.live = live
+        self.buffer = OutboxBuffer()
+        self.window = Window(_cap(rules))
+        self.pace = Pace()
+        self.rate = RateLimit(rules.rate_per_second)
+        self.busy = 0
+        self.held_until = 0.0
+        """Until when a Retry-After asked for silence."""
+        self.ring: Lane | None = None
+        """The ring this station stands in, None while it has nothing to send or must not."""
+        self.wake_at: float | None = None
+        self.is_refill_wanted = False
+        self.is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Station {self.live.record.id} busy={self.busy} {self.window!r} {self.buffer!r}>"
+
+    @property
+    def is_ordered(self) -> bool:
+        """Say whether deliveries go out strictly one after the other, in acceptance order."""
+        return self.live.definition is not None and self.live.definition.rules.ordered
+
+    @property
+    def is_active(self) -> bool:
+        """Say whether attempts may be made at all."""
+        return not self.is_closed and self.live.is_enabled
+
+    def apply(self, definition: EndpointDefinition) -> None:
+        """Follow changed rules."""
+        self.window.set_cap(_cap(definition.rules))
+        self.rate.change(definition.rules.rate_per_second)
+
+    def not_before(self) -> float:
+        """Return the earliest moment at which rest, Retry-After and rate let another attempt start."""
+        return max(self.held_until, self.window.resting_until or 0.0, self.rate.next_start())
+
+    def may_send(self, now: float) -> bool:
+        """Say whether an attempt may start at this moment, as far as the endpoint is concerned."""
+        return (
+            self.is_active and len(self.buffer) > 0 and self.window.allows(self.busy, now) and self.not_before() <= now
+        )
+
+    def take(self) -> tuple[Work, EndpointDefinition]:
+        """Return the next piece of buffered work and the rules it is sent by; only for a station that may send."""
+        definition = self.live.definition
+        if definition is None:
+            raise AssertionError(f"{self!r} was asked for work although it is not active")
+        work = self.buffer.take_in_order() if definition.rules.ordered else self.buffer.take()
+        return work, definition
+
+    def refill_limit(self) -> int:
+        """Return how many deliveries are worth reading at once: a probe needs one, a wide window many."""
+        return 1 if self.window.is_resting else 4 * self.window.size
+
+
+class Flight:
+    """One attempt in the air."""
+
+    __slots__ = ("definition", "has_landed", "is_ordered", "lane", "started", "started_ms", "station", "work")
+
+    def __init__(
+        self,
+        station: Station,
+        work: Work,
+        definition: EndpointDefinition,
+        lane: Lane,
+        *,
+        started: float,
+        started_ms: int,
+    ) -> None:
+        self.station = station
+        self.work = work
+        self.definition = definition
+        self.lane = lane
+        self.started = started
+        self.started_ms = started_ms
+        self.has_landed = False
+        self.is_ordered = definition.rules.ordered
+
+
+def _cap(rules: DeliveryRules) -> int:
+    return 1 if rules.ordered else rules.concurrency
