@@ -1,0 +1,1 @@
+"""Remembers: what was accepted, what is still owed, and what came of every attempt."""

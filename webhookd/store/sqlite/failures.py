@@ -1,0 +1,36 @@
+"""What SQLite's error codes mean to us: the one place where they become errors of webhookd."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from webhookd.errors import StoreCorruptError, StoreError, StoreFullError, StoreIOError, StoreUnavailableError
+
+# Growing the shared index of the log is where a full file system shows first; SQLite reports it as an I/O error.
+_FULL_IN_DISGUISE = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE})
+
+
+def translate(error: sqlite3.Error) -> StoreError:
+    """Return our error for one of SQLite's; its text keeps SQLite's own words and the name of the code."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    name: str = getattr(error, "sqlite_errorname", type(error).__name__)
+    text = f"{error} ({name})"
+    if code in _FULL_IN_DISGUISE:
+        return StoreFullError(text)
+    match code & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return StoreFullError(text)
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_INTERRUPT:
+            return StoreUnavailableError(text)
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN:
+            # A file that can no longer be written or opened under a running daemon is a disk that went away.
+            return StoreIOError(text)
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return StoreCorruptError(text)
+        case _:
+            return StoreError(text)
+
+
+def ends_the_writer(error: BaseException) -> bool:
+    """Say whether nothing may be written after this error: what the disk now holds is only known after a restart."""
+    return isinstance(error, StoreIOError | StoreCorruptError)

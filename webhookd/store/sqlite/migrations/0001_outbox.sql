@@ -1,0 +1,106 @@
+-- Times are UTC milliseconds. Ids are minted in order of time, so the primary key is also the order of acceptance.
+-- There are no foreign keys: each would cost a lookup per row on the way in, and only the writer's code changes rows.
+
+CREATE TABLE events (
+    id             INTEGER PRIMARY KEY,
+    type           TEXT    NOT NULL,
+    tenant         TEXT    NOT NULL,
+    content_type   TEXT    NOT NULL,
+    accepted_at_ms INTEGER NOT NULL,
+    payload        BLOB    NOT NULL
+) STRICT;
+
+CREATE TABLE deliveries (
+    id                 INTEGER PRIMARY KEY,
+    event_id           INTEGER NOT NULL,
+    endpoint_id        TEXT    NOT NULL,
+    state              TEXT    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'dead', 'cancelled')),
+    reason             TEXT,
+    trigger            TEXT    NOT NULL DEFAULT 'scheduled' CHECK (trigger IN ('scheduled', 'manual')),
+    attempt_count      INTEGER NOT NULL DEFAULT 0 CHECK (attempt_count >= 0),
+    retries_used       INTEGER NOT NULL DEFAULT 0 CHECK (retries_used >= 0),
+    owed_since_ms      INTEGER NOT NULL,
+    created_at_ms      INTEGER NOT NULL,
+    due_at_ms          INTEGER,
+    finished_at_ms     INTEGER,
+    -- When it was delivered, for one that was delivered and is being sent again: it ends as delivered whatever happens.
+    acknowledged_at_ms INTEGER,
+    CHECK ((state = 'pending') = (due_at_ms IS NOT NULL)),
+    CHECK ((state = 'pending') = (finished_at_ms IS NULL)),
+    CHECK (state IN ('dead', 'cancelled') OR reason IS NULL),
+    CHECK (state NOT IN ('dead', 'cancelled') OR reason IS NOT NULL)
+) STRICT;
+
+-- The deliveries of one event: its page, its resend, and whether retention may take it. New entries append.
+CREATE INDEX deliveries_by_event ON deliveries (event_id);
+
+-- What is due next at an endpoint, every endpoint's head by skipping, and counts of what is pending: all without a
+-- look at the table. An entry lives as long as the delivery is owed, so the index stays as small as the backlog.
+CREATE INDEX deliveries_due ON deliveries (endpoint_id, due_at_ms) WHERE state = 'pending';
+
+-- An endpoint's deliveries in order of acceptance: the pending ones for `ordered`, each state for its history. One
+-- index for both, since a second partial one would cost the same writes again.
+CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint_id, state);
+
+-- What ended badly, across endpoints: the first thing an operator asks for among millions that ended well. Written
+-- only when a delivery does end so.
+CREATE INDEX deliveries_unacknowledged ON deliveries (state) WHERE state IN ('dead', 'cancelled');
+
+CREATE TABLE attempts (
+    delivery_id         INTEGER NOT NULL,
+    number              INTEGER NOT NULL CHECK (number >= 1),
+    trigger             TEXT    NOT NULL CHECK (trigger IN ('scheduled', 'manual')),
+    started_at_ms       INTEGER NOT NULL,
+    duration_ms         REAL    NOT NULL,
+    status              INTEGER,
+    error_class         TEXT,
+    error_text          TEXT,
+    dns_ms              REAL,
+    connect_ms          REAL,
+    tls_ms              REAL,
+    first_byte_ms       REAL,
+    retry_after_seconds REAL,
+    excerpt             BLOB    NOT NULL,
+    PRIMARY KEY (delivery_id, number),
+    CHECK ((status IS NULL) = (error_class IS NOT NULL)),
+    CHECK ((error_class IS NULL) = (error_text IS NULL))
+) STRICT, WITHOUT ROWID;
+
+-- Its primary key is the id of the event that a key stands for: rows append in order of time, which is the order in
+-- which they expire, so that taking the expired ones needs no index of its own.
+CREATE TABLE idempotency (
+    event_id      INTEGER PRIMARY KEY,
+    tenant        TEXT    NOT NULL,
+    key           TEXT    NOT NULL,
+    fingerprint   BLOB    NOT NULL,
+    deliveries    INTEGER NOT NULL,
+    expires_at_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX idempotency_by_key ON idempotency (tenant, key);
+
+CREATE TABLE endpoints (
+    id                       TEXT    NOT NULL PRIMARY KEY,
+    declared                 INTEGER NOT NULL CHECK (declared IN (0, 1)),
+    created_at_ms            INTEGER NOT NULL,
+    given                    TEXT    NOT NULL,
+    secret                   TEXT,
+    sample                   BLOB,
+    disabled_reason          TEXT CHECK (disabled_reason IN ('failing', 'gone', 'operator', 'removed')),
+    disabled_at_ms           INTEGER,
+    failing_days             INTEGER NOT NULL,
+    last_failing_date        INTEGER NOT NULL,
+    failed_attempts          INTEGER NOT NULL,
+    last_success_at_ms       INTEGER,
+    last_attempt_delivery_id INTEGER,
+    last_attempt_number      INTEGER,
+    CHECK ((last_attempt_delivery_id IS NULL) = (last_attempt_number IS NULL))
+) STRICT, WITHOUT ROWID;
+
+-- Counting events would read every payload page; the writer keeps the number in the transaction that changes it.
+CREATE TABLE totals (
+    name  TEXT    NOT NULL PRIMARY KEY,
+    value INTEGER NOT NULL CHECK (value >= 0)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO totals (name, value) VALUES ('events', 0);

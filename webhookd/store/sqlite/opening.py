@@ -1,0 +1,87 @@
+"""Opening the store: directory, lock, checks, migrations and a first checkpoint, in that order, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from webhookd.core.ports import Clock
+from webhookd.core.settings import Storage
+from webhookd.errors import StateDirectoryError
+from webhookd.store.sqlite import schema
+from webhookd.store.sqlite.directory import DirectoryLock, filesystem_type, prepare_directory
+from webhookd.store.sqlite.failures import translate
+from webhookd.store.sqlite.room import Room, free_bytes_of
+from webhookd.store.sqlite.session import ReaderPool, open_reader, open_writer
+from webhookd.store.sqlite.store import SqliteStore
+from webhookd.store.sqlite.transaction import Transactions
+from webhookd.store.sqlite.writer import Writer
+
+_HISTORY_READERS = 2
+_BACKSTOP = 1.25
+
+
+async def open_store(
+    storage: Storage,
+    *,
+    idempotency_window_seconds: float,
+    clock: Clock,
+    mint: Callable[[], int],
+    on_commit: Callable[[float, int], object] | None = None,
+    free_bytes: Callable[[Path], int] = free_bytes_of,
+    filesystem: Callable[[Path], str] = filesystem_type,
+) -> SqliteStore:
+    """Open or create the database of `storage`, ready for use.
+
+    `mint` gives ids for deliveries that a resend adds; it is called on the loop. `on_commit` is told of each commit:
+    its duration in seconds and the rows that were handed in. Raises StateDirectoryError, AlreadyRunningError,
+    SchemaVersionError, StoreCorruptError, StoreIOError or StoreFullError; the file is changed only after it passed its
+    checks.
+    """
+    async with AsyncExitStack() as undo:
+        path = storage.path.absolute()
+        warnings = prepare_directory(path.parent, filesystem=filesystem)
+        lock = DirectoryLock(path.parent)
+        undo.callback(lock.release)
+        await asyncio.to_thread(_prepare_file, path)
+        session = await open_writer(path)
+        undo.push_async_callback(session.close)
+        await session.run(lambda db: _prepare_connection(db, storage))
+        outbox = ReaderPool([await open_reader(path)])
+        undo.push_async_callback(outbox.close)
+        history = ReaderPool([])
+        undo.push_async_callback(history.close)
+        for _ in range(_HISTORY_READERS):
+            history.add(await open_reader(path))
+        room = Room(path, storage, monotonic=clock.monotonic, free_bytes=free_bytes)
+        transactions = Transactions(room, idempotency_window_ms=round(idempotency_window_seconds * 1000))
+        writer = Writer(session, transactions, room, on_commit=on_commit)
+        store = SqliteStore(
+            storage, lock, writer, outbox=outbox, history=history, room=room, mint=mint, warnings=warnings
+        )
+        undo.pop_all()
+        return store
+
+
+def _prepare_file(path: Path) -> None:
+    try:
+        if path.is_symlink() or path.exists():
+            schema.inspect(path)
+        else:
+            schema.create(path)
+    except sqlite3.Error as error:
+        raise translate(error) from error
+    except OSError as error:
+        raise StateDirectoryError(f"cannot use {path}: {error.strerror or error}") from error
+
+
+def _prepare_connection(db: sqlite3.Connection, storage: Storage) -> None:
+    schema.migrate(db, schema.migrations())
+    # What is in the log from before a crash must be readable and the file writable before anything is promised.
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    (page_size,) = db.execute("PRAGMA page_size").fetchone()
+    # Intake is refused by pages in use; this only stops what that check cannot see, such as growth by attempts.
+    db.execute(f"PRAGMA max_page_count = {int(storage.max_size_bytes * _BACKSTOP) // page_size}").fetchall()

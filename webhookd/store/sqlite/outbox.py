@@ -1,0 +1,112 @@
+"""Reading what is owed: the heads of all endpoints, and the work that is due at one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+
+import orjson
+
+from webhookd.core.attempt import Trigger
+from webhookd.core.delivery import Work
+from webhookd.core.event import Event
+from webhookd.core.ids import DeliveryId, EndpointId
+from webhookd.core.ports import DueBatch, Head
+
+# A skip-scan: one descent of the index per endpoint, however many deliveries wait behind its first.
+WITH_HEADS = """
+WITH RECURSIVE head (endpoint_id) AS (
+    SELECT min(endpoint_id) FROM deliveries WHERE state = 'pending'
+    UNION ALL
+    SELECT (SELECT min(d.endpoint_id) FROM deliveries AS d
+            WHERE d.state = 'pending' AND d.endpoint_id > head.endpoint_id)
+    FROM head WHERE head.endpoint_id IS NOT NULL
+)"""
+
+HEADS = f"""{WITH_HEADS}
+SELECT endpoint_id, (SELECT min(d.due_at_ms) FROM deliveries AS d
+                     WHERE d.state = 'pending' AND d.endpoint_id = head.endpoint_id)
+FROM head WHERE endpoint_id IS NOT NULL
+"""
+
+# The row after the last one wanted tells when to come back; its payload is then not needed, unless it is due as well.
+_SELECT_WORK = """
+SELECT d.id, d.due_at_ms, d.owed_since_ms, d.attempt_count, d.retries_used, d.trigger, d.acknowledged_at_ms IS NOT NULL,
+       e.id, e.type, e.tenant, e.content_type, e.accepted_at_ms, iif(d.due_at_ms <= :now_ms, e.payload, NULL)
+FROM deliveries AS d INDEXED BY {index} CROSS JOIN events AS e ON e.id = d.event_id
+WHERE d.endpoint_id = :endpoint_id AND d.state = 'pending' AND {wanted}
+ORDER BY {order} LIMIT :limit + 1
+"""
+
+BY_DUE_MOMENT = _SELECT_WORK.format(
+    index="deliveries_due",
+    wanted="d.id NOT IN (SELECT value FROM json_each(:exclude))",
+    order="d.due_at_ms, d.id",
+)
+
+# One that is not due stands in the way of all behind it, even while it is excluded.
+BY_ACCEPTANCE = _SELECT_WORK.format(
+    index="deliveries_by_endpoint",
+    wanted="(d.due_at_ms > :now_ms OR d.id NOT IN (SELECT value FROM json_each(:exclude)))",
+    order="d.id",
+)
+
+
+def heads(db: sqlite3.Connection) -> list[Head]:
+    """Return the earliest due moment of every endpoint that is owed something."""
+    return [Head(endpoint_id=row[0], due_at_ms=row[1]) for row in db.execute(HEADS).fetchall()]
+
+
+def due(
+    db: sqlite3.Connection,
+    endpoint_id: EndpointId,
+    *,
+    now_ms: int,
+    limit: int,
+    max_bytes: int,
+    ordered: bool,
+    exclude: Collection[DeliveryId],
+) -> DueBatch:
+    """Return the work that is due at an endpoint; see `Outbox.due`."""
+    work: list[Work] = []
+    size_bytes = 0
+    cursor = db.execute(
+        BY_ACCEPTANCE if ordered else BY_DUE_MOMENT,
+        {
+            "endpoint_id": endpoint_id,
+            "now_ms": now_ms,
+            "limit": limit,
+            "exclude": orjson.dumps(list(exclude)).decode(),
+        },
+    )
+    try:
+        for row in cursor:
+            size_bytes += len(row[12] or b"")
+            if row[1] > now_ms or len(work) == limit or (work and size_bytes > max_bytes):
+                return DueBatch(work, next_due_ms=row[1])
+            work.append(_work_of(endpoint_id, row))
+        return DueBatch(work, next_due_ms=None)
+    finally:
+        # Ends the read, which would otherwise last until the cursor is collected and keep the log from being reset.
+        cursor.close()
+
+
+def _work_of(endpoint_id: EndpointId, row: tuple) -> Work:  # type: ignore[type-arg]  # the columns of _SELECT_WORK
+    return Work(
+        id=row[0],
+        endpoint_id=endpoint_id,
+        event=Event(
+            id=row[7],
+            type=row[8],
+            tenant=row[9],
+            content_type=row[10],
+            payload=row[12],
+            accepted_at_ms=row[11],
+        ),
+        due_at_ms=row[1],
+        owed_since_ms=row[2],
+        attempt_count=row[3],
+        retries_used=row[4],
+        trigger=Trigger(row[5]),
+        acknowledged=bool(row[6]),
+    )

@@ -1,0 +1,183 @@
+"""One group of calls as one transaction: what goes in first, what fails alone, and what fails together."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from webhookd.core.endpoint import Health
+from webhookd.core.ids import EndpointId
+from webhookd.core.ports import Settlement, Submission
+from webhookd.errors import StoreError, StoreFullError, StoreUnavailableError, WebhookdError
+from webhookd.store.sqlite.failures import ends_the_writer, translate
+from webhookd.store.sqlite.intake import accept
+from webhookd.store.sqlite.room import Room
+from webhookd.store.sqlite.settlement import record_health, settle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Accept:
+    """A call of `Intake.accept`."""
+
+    submissions: Sequence[Submission]
+    rows: int
+    size_bytes: int
+    answer: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Settle:
+    """A call of `Outbox.settle`."""
+
+    settlements: Sequence[Settlement]
+    health: Mapping[EndpointId, Health]
+    rows: int
+    answer: asyncio.Future[Any]
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Change:
+    """Any other call that writes: `apply` gives the answer, or Unfinished to be called again."""
+
+    apply: Callable[[sqlite3.Connection], object]
+    answer: asyncio.Future[Any]
+    rows: int = 1
+    size_bytes: int = 0
+
+
+Call = Accept | Settle | Change
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a group: an answer or an error for each call, and the error that nothing may be written after."""
+
+    answers: dict[Call, object] = field(default_factory=dict)
+    errors: dict[Call, BaseException] = field(default_factory=dict)
+    fatal: StoreError | None = None
+
+
+class Transactions:
+    """Commits groups; used in the writer's thread only."""
+
+    def __init__(self, room: Room, *, idempotency_window_ms: int) -> None:
+        self._room = room
+        self._window_ms = idempotency_window_ms
+
+    def commit(self, db: sqlite3.Connection, group: Sequence[Call]) -> Outcome:
+        """Commit `group` as one transaction, and where that fails, what of it can be committed without the culprit."""
+        outcome = Outcome()
+        self._commit(db, group, outcome)
+        return outcome
+
+    def _commit(self, db: sqlite3.Connection, group: Sequence[Call], outcome: Outcome) -> None:
+        try:
+            answers, errors = self._attempt(db, group)
+        except Exception as cause:  # noqa: BLE001 -- whatever one call's values provoke must not reach its neighbours
+            error = _mapped(cause)
+        else:
+            outcome.answers |= answers
+            outcome.errors |= errors
+            return
+        if ends_the_writer(error):
+            outcome.fatal = error
+            outcome.errors |= dict.fromkeys(group, error)
+        elif isinstance(error, StoreFullError):
+            # What is owed can often still be recorded, in pages that are free inside the file: events give way.
+            others = [call for call in group if not isinstance(call, Accept)]
+            refused = group if len(others) == len(group) else [call for call in group if isinstance(call, Accept)]
+            outcome.errors |= dict.fromkeys(refused, error)
+            if others and len(others) < len(group):
+                self._commit(db, others, outcome)
+        elif len(group) == 1 or isinstance(error, StoreUnavailableError):
+            outcome.errors |= dict.fromkeys(group, error)
+        else:
+            for number, call in enumerate(group):
+                self._commit(db, [call], outcome)
+                if outcome.fatal is not None:
+                    outcome.errors |= dict.fromkeys(group[number + 1 :], outcome.fatal)
+                    break
+
+    def _attempt(
+        self, db: sqlite3.Connection, group: Sequence[Call]
+    ) -> tuple[dict[Call, object], dict[Call, BaseException]]:
+        answers: dict[Call, object] = {}
+        errors: dict[Call, BaseException] = {}
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            self._accept(db, [call for call in group if isinstance(call, Accept)], answers, errors)
+            settles = [call for call in group if isinstance(call, Settle)]
+            settle(db, [settlement for call in settles for settlement in call.settlements])
+            self._change(db, [call for call in group if not isinstance(call, Accept)], answers, errors)
+            db.execute("COMMIT")
+        except BaseException:
+            _roll_back(db)
+            raise
+        return answers, errors
+
+    def _accept(
+        self,
+        db: sqlite3.Connection,
+        calls: Sequence[Accept],
+        answers: dict[Call, object],
+        errors: dict[Call, BaseException],
+    ) -> None:
+        if not calls:
+            return
+        if (refusal := self._room.refusal(db)) is not None:
+            errors.update(dict.fromkeys(calls, StoreFullError(refusal)))
+            return
+        given = accept(db, [call.submissions for call in calls], window_ms=self._window_ms)
+        for call, answer in zip(calls, given, strict=True):
+            if isinstance(answer, WebhookdError):
+                errors[call] = answer
+            else:
+                answers[call] = answer
+
+    def _change(
+        self,
+        db: sqlite3.Connection,
+        calls: Sequence[Settle | Change],
+        answers: dict[Call, object],
+        errors: dict[Call, BaseException],
+    ) -> None:
+        # Health is also part of an endpoint's record, so both are written in the order in which they were handed in.
+        health: dict[EndpointId, Health] = {}
+        for call in calls:
+            if isinstance(call, Settle):
+                health |= call.health
+                answers[call] = None
+                continue
+            record_health(db, health)
+            health.clear()
+            try:
+                answers[call] = call.apply(db)
+            except WebhookdError as refusal:
+                errors[call] = refusal
+        record_health(db, health)
+
+
+def _mapped(cause: Exception) -> StoreError:
+    if isinstance(cause, sqlite3.Error):
+        error = translate(cause)
+    elif isinstance(cause, StoreError):
+        return cause
+    else:
+        error = StoreError(f"a value cannot be stored: {type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    return error
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    # After an error SQLite may or may not have rolled back by itself; see "Response To Errors Within A Transaction".
+    if not db.in_transaction:
+        return
+    try:
+        db.execute("ROLLBACK")
+    except sqlite3.Error:
+        if db.in_transaction:
+            raise
