@@ -123,6 +123,8 @@ class ResponseReader:
         version = self._parser.get_http_version()
         if version not in {"1.1", "1.0"}:
             self._refuse(f"the answer is HTTP/{version}, not HTTP/1.1")
+        elif not 100 <= status <= 599:
+            self._refuse(f"the answer has status {status}")
         elif status == 101:
             self._refuse("the answer switches protocols (101), which was not asked for")
         elif status < 200:
@@ -130,8 +132,6 @@ class ResponseReader:
             self.retry_after = None
             if self._interim > MAX_INTERIM:
                 self._refuse(f"more than {MAX_INTERIM} interim answers (1xx)")
-        elif status > 599:
-            self._refuse(f"the answer has status {status}")
         else:
             self.status = status
 

@@ -1,0 +1,1 @@
+"""The way out, piece by piece and without a network."""
