@@ -122,9 +122,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except ValueError:
             phrase = ""
         self.send_response(reply.status, phrase)
-        self.send_header("Content-Length", str(len(reply.body)))
+        # RFC 9110 section 8.6: a 204 has no length, and no body either.
+        if reply.status != HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD" and reply.status != HTTPStatus.NO_CONTENT:
             self.wfile.write(reply.body)
         self.wfile.flush()
 
