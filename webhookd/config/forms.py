@@ -21,8 +21,8 @@ Where = tuple[str | int, ...]
 QUOTED_CHARACTERS = 60
 """Most of a refused value that a complaint repeats."""
 
-_DURATION = re.compile(r"(\d{1,12})(?:\.(\d{1,9}))?(ms|s|m|h|d)\Z", re.ASCII)
-_SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB|TiB)\Z", re.ASCII)
+_DURATION = re.compile(r"(\d{1,16})(?:\.(\d{1,9}))?(ms|s|m|h|d)\Z", re.ASCII)
+_SIZE = re.compile(r"(\d{1,16})(B|KiB|MiB|GiB|TiB)\Z", re.ASCII)
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)/(s|m|h)\Z", re.ASCII)
 _INTEGER = re.compile(r"-?\d{1,18}\Z", re.ASCII)
 _DECIMAL = re.compile(r"-?\d{1,18}\.\d{1,18}\Z", re.ASCII)

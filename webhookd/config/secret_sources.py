@@ -25,14 +25,16 @@ def read_regular_file(path: Path, *, most_bytes: int) -> tuple[bytes, int]:
     except OSError as error:
         reason = "is a socket" if error.errno == errno.ENXIO else f"cannot be read: {error.strerror}"
         raise ValueError(f"{path} {reason}") from None
-    with os.fdopen(descriptor, "rb", closefd=True) as opened:
+    try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise ValueError(f"{path} {_not_regular(mode)}")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
             content = opened.read(most_bytes + 1)
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
     if len(content) > most_bytes:
         raise ValueError(f"{path} is larger than {most_bytes} bytes")
     return content, mode
