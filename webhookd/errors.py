@@ -1,16 +1,21 @@
-"""What can go wrong, split by whose fault it is; every error here is mapped to words once, at the border it leaves by."""
+"""What can go wrong, split by whose fault it is; each error is turned into words once, at the border it leaves by."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class WebhookdError(Exception):
-    """Base of every error webhookd raises on purpose."""
+    """Base of every error webhookd raises on purpose; a process that ends because of one exits with `exit_code`."""
+
+    exit_code: ClassVar[int] = 70
 
 
 class ConfigError(WebhookdError):
     """One complaint about the configuration; `key` is its dotted path, such as `endpoints.orders.url`."""
+
+    exit_code = 78
 
     def __init__(self, key: str, text: str) -> None:
         super().__init__(f"{key}: {text}" if key else text)
@@ -21,6 +26,8 @@ class ConfigError(WebhookdError):
 class ConfigErrors(WebhookdError):
     """Every complaint about one configuration, in file order; never empty."""
 
+    exit_code = 78
+
     def __init__(self, complaints: list[ConfigError]) -> None:
         super().__init__("\n".join(str(complaint) for complaint in complaints))
         self.complaints = complaints
@@ -28,14 +35,14 @@ class ConfigErrors(WebhookdError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a request; `pointer` is the JSON pointer of the field (RFC 6901), empty for the whole body."""
+    """One thing wrong with a request; `pointer` is the field's JSON pointer (RFC 6901), empty for the whole body."""
 
     pointer: str
     detail: str
 
 
 class InvalidRequestError(WebhookdError):
-    """The caller sent something we cannot take; `slug` names the kind of problem and `status` is the HTTP answer for it."""
+    """The caller sent something we cannot take; `slug` names the kind of problem, `status` is the HTTP answer."""
 
     def __init__(self, slug: str, detail: str, *, status: int = 422, faults: tuple[Fault, ...] = ()) -> None:
         super().__init__(detail)
@@ -73,17 +80,25 @@ class StoreFullError(StoreUnavailableError):
 class StoreIOError(StoreUnavailableError):
     """The disk failed under the database; the process must stop and recover from the log at the next start."""
 
+    exit_code = 74
+
 
 class SchemaVersionError(StoreError):
     """The file was written by a newer webhookd, or by another program; it is left untouched."""
+
+    exit_code = 65
 
 
 class StoreCorruptError(StoreError):
     """The file fails its checks; it is left untouched."""
 
+    exit_code = 65
+
 
 class AlreadyRunningError(WebhookdError):
     """Another daemon holds the lock of this database; `pid` is the holder's, 0 where it is not known."""
+
+    exit_code = 75
 
     def __init__(self, path: str, pid: int) -> None:
         super().__init__(f"already running, pid {pid}: {path}" if pid else f"already running: {path}")
@@ -93,3 +108,5 @@ class AlreadyRunningError(WebhookdError):
 
 class StateDirectoryError(WebhookdError):
     """The directory for the database cannot be used; the text names the path and the user id."""
+
+    exit_code = 78
