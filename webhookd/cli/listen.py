@@ -84,9 +84,9 @@ def listen(
     with receiver:
         if not _is_loopback(host):
             note(f"warning: {host} can be reached by other machines")
-        note(f"listening on {receiver.url}")
         if secret_file is None:
             note("signatures are not checked; give --secret-file for that")
+        note(f"listening on {receiver.url}")
         ended.wait()
 
 
