@@ -1,4 +1,4 @@
-"""Exit codes, and the one place where failures are turned into them."""
+"""What a command ends with: exit codes, and failures as words on stderr."""
 
 from __future__ import annotations
 
@@ -9,20 +9,11 @@ from enum import IntEnum
 import click
 
 from webhookd.cli.text import printable
-from webhookd.errors import (
-    AlreadyRunningError,
-    ConfigError,
-    ConfigErrors,
-    SchemaVersionError,
-    StateDirectoryError,
-    StoreCorruptError,
-    StoreIOError,
-    WebhookdError,
-)
+from webhookd.errors import ConfigErrors, WebhookdError
 
 
 class Exit(IntEnum):
-    """What a command ends with; the numbers above 64 are those of sysexits.h, which systemd knows."""
+    """The exit codes of commands; those above 64 are of sysexits.h, and every error of ours carries its own."""
 
     OK = 0
     FAILED = 1
@@ -37,23 +28,6 @@ class Exit(IntEnum):
     CONFIG = 78
 
 
-def exit_of(error: Exception) -> Exit:
-    """Return the code to end with because of `error`; what nobody expected is INTERNAL."""
-    match error:
-        case CommandFailedError():
-            return error.code
-        case ConfigError() | ConfigErrors() | StateDirectoryError():
-            return Exit.CONFIG
-        case SchemaVersionError() | StoreCorruptError():
-            return Exit.DATABASE_REFUSED
-        case StoreIOError():
-            return Exit.DATABASE_IO
-        case AlreadyRunningError():
-            return Exit.ALREADY_RUNNING
-        case _:
-            return Exit.INTERNAL
-
-
 def failure_of(error: WebhookdError) -> CommandFailedError:
     """Return `error` as a failure to show: every complaint about a configuration on a line of its own."""
     complaints = error.complaints if isinstance(error, ConfigErrors) else []
@@ -64,7 +38,7 @@ def failure_of(error: WebhookdError) -> CommandFailedError:
             "detail": str(error),
             "errors": [{"key": complaint.key, "detail": complaint.text} for complaint in complaints],
         }
-    return CommandFailedError(str(error), code=exit_of(error), problem=problem)
+    return CommandFailedError(str(error), code=Exit(error.exit_code), problem=problem)
 
 
 class CommandFailedError(Exception):
