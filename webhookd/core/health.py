@@ -10,24 +10,27 @@ from webhookd.core.settings import DeliveryRules
 
 _DAY_MS = 86_400_000
 _JUMP_MS = 3_600_000
+_DISTRUST_SECONDS = 43_200.0
 
 
-class SteadyTime:
-    """Wall time that follows the wall clock's small corrections but not its jumps.
+class DateTrust:
+    """Says whether the wall clock's date may be counted as another date of failure.
 
-    Dates counted by it need real time to pass between them: a jump of more than an hour within one run of the daemon is
-    left out, so no jump can disable an endpoint.
+    A jump of more than an hour within one run of the daemon takes that trust away for half a day of real time, so that
+    no jump, and no series of them, can disable an endpoint that has not failed for days.
     """
 
     def __init__(self) -> None:
         self._offset_ms: float | None = None
+        self._trusted_from = 0.0
 
-    def ms(self, wall_ms: int, monotonic_seconds: float) -> int:
-        """Return UTC milliseconds for the moment at which both clocks were read."""
+    def holds(self, wall_ms: int, monotonic_seconds: float) -> bool:
+        """Take one reading of both clocks, and say whether a date told by the wall clock counts now."""
         offset_ms = wall_ms - 1000 * monotonic_seconds
-        if self._offset_ms is None or abs(offset_ms - self._offset_ms) <= _JUMP_MS:
-            self._offset_ms = offset_ms
-        return round(1000 * monotonic_seconds + self._offset_ms)
+        if self._offset_ms is not None and abs(offset_ms - self._offset_ms) > _JUMP_MS:
+            self._trusted_from = monotonic_seconds + _DISTRUST_SECONDS
+        self._offset_ms = offset_ms
+        return monotonic_seconds >= self._trusted_from
 
 
 def after_success(health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int]) -> Health:
@@ -41,19 +44,25 @@ def after_success(health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int]
     )
 
 
-def after_failure(health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int], rules: DeliveryRules) -> Health:
+def after_failure(
+    health: Health, *, at_ms: int, attempt: tuple[DeliveryId, int], rules: DeliveryRules, date_counts: bool = True
+) -> Health:
     """Return the health after a failed attempt, disabled if the streak now reaches both bounds of `rules`.
 
     The streak holds the number of different UTC dates with a failure; dates without attempts neither count nor end it.
-    A date that is not later than the last one counted is not counted again, so a clock that goes back adds nothing. To
-    keep a clock that jumps ahead from adding dates, give `at_ms` as `SteadyTime` tells it.
+    A date that is not later than the last one counted is not counted again, so a clock that goes back adds nothing, and
+    `date_counts` is false while the clock's date is not to be trusted.
     """
     date = at_ms // _DAY_MS
-    new_date = date > health.last_failing_date or health.failing_days == 0
+    new_date = (date > health.last_failing_date and date_counts) or health.failing_days == 0
+    last_date = date if new_date else health.last_failing_date
+    if date < last_date - 1:
+        # Counted by a clock that has been set back since; the dates from here on are to count again.
+        last_date = date
     failed = replace(
         health,
         failing_days=health.failing_days + 1 if new_date else health.failing_days,
-        last_failing_date=date if new_date else health.last_failing_date,
+        last_failing_date=last_date,
         failed_attempts=health.failed_attempts + 1,
         last_attempt=attempt,
     )

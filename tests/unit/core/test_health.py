@@ -8,7 +8,7 @@ import pytest
 
 from tests.kit.clock import START_MS
 from webhookd.core.endpoint import MOST_HOLDS, DisabledReason, EndpointStatus, Health
-from webhookd.core.health import SteadyTime, after_failure, after_success, age_ms, disabled, enabled
+from webhookd.core.health import DateTrust, after_failure, after_success, age_ms, disabled, enabled
 from webhookd.core.ids import DeliveryId
 from webhookd.core.settings import DeliveryRules
 
@@ -108,37 +108,33 @@ def test_a_clock_that_goes_back_adds_no_date():
     assert (health.failing_days, health.failed_attempts, is_disabled(health)) == (1, 5, False)
 
 
-def steady(*readings: tuple[float, float]) -> list[float]:
-    """Read both clocks at these moments, in hours, and return what steady time makes of each."""
-    time = SteadyTime()
-    return [
-        (time.ms(START_MS + round(wall * HOUR_MS), 3600 * monotonic) - START_MS) / HOUR_MS
-        for wall, monotonic in readings
-    ]
+def test_a_clock_that_was_set_back_by_days_counts_dates_again_from_where_it_is():
+    health = failed(Health(), 400, 1, 2)
+    assert health.failing_days == 2
 
 
-def test_steady_time_starts_with_the_wall_clock():
-    assert steady((0, 5)) == [0]
+def trusted(*readings: tuple[float, float]) -> list[bool]:
+    """Read both clocks at these moments, in hours, and return whether a date would count at each."""
+    trust = DateTrust()
+    return [trust.holds(START_MS + round(wall * HOUR_MS), 3600 * monotonic) for wall, monotonic in readings]
 
 
-def test_steady_time_follows_the_small_corrections_of_the_wall_clock():
-    assert steady((0, 0), (2.5, 2), (2.75, 3), (4.5, 4)) == [0, 2.5, 2.75, 4.5]
+def test_dates_count_while_the_wall_clock_is_only_corrected_a_little():
+    assert trusted((0, 0), (2.5, 2), (2.75, 3), (4.5, 4)) == [True] * 4
 
 
 @pytest.mark.parametrize("jump", [120, 1.01, -1.01, -120])
-def test_steady_time_leaves_out_what_the_wall_clock_jumps(jump):
-    assert steady((0, 0), (2 + jump, 2), (3 + jump, 3)) == [0, 2, 3]
-
-
-def test_steady_time_agrees_with_a_wall_clock_that_jumps_there_and_back():
-    assert steady((0, 0), (121, 1), (2.25, 2)) == [0, 1, 2.25]
+def test_dates_do_not_count_for_half_a_day_after_a_jump(jump):
+    assert trusted((0, 0), (2 + jump, 2), (13 + jump, 13), (14 + jump, 14)) == [True, False, False, True]
 
 
 def test_a_clock_that_jumps_ahead_each_minute_adds_no_date():
-    time, health = SteadyTime(), Health()
+    trust, health = DateTrust(), Health()
     for minute in range(60):
-        at_ms = time.ms(START_MS + minute * DAY_MS, 60 * minute)
-        health = after_failure(health, at_ms=at_ms, attempt=ATTEMPT, rules=BY_DAYS)
+        at_ms = START_MS + minute * DAY_MS
+        health = after_failure(
+            health, at_ms=at_ms, attempt=ATTEMPT, rules=BY_DAYS, date_counts=trust.holds(at_ms, 60 * minute)
+        )
     assert (health.failing_days, is_disabled(health)) == (1, False)
 
 
