@@ -55,14 +55,10 @@ def after_failure(
     """
     date = at_ms // _DAY_MS
     new_date = (date > health.last_failing_date and date_counts) or health.failing_days == 0
-    last_date = date if new_date else health.last_failing_date
-    if date < last_date - 1:
-        # Counted by a clock that has been set back since; the dates from here on are to count again.
-        last_date = date
     failed = replace(
         health,
         failing_days=health.failing_days + 1 if new_date else health.failing_days,
-        last_failing_date=last_date,
+        last_failing_date=date if new_date else health.last_failing_date,
         failed_attempts=health.failed_attempts + 1,
         last_attempt=attempt,
     )

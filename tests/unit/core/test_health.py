@@ -108,11 +108,6 @@ def test_a_clock_that_goes_back_adds_no_date():
     assert (health.failing_days, health.failed_attempts, is_disabled(health)) == (1, 5, False)
 
 
-def test_a_clock_that_was_set_back_by_days_counts_dates_again_from_where_it_is():
-    health = failed(Health(), 400, 1, 2)
-    assert health.failing_days == 2
-
-
 def trusted(*readings: tuple[float, float]) -> list[bool]:
     """Read both clocks at these moments, in hours, and return whether a date would count at each."""
     trust = DateTrust()
