@@ -10,6 +10,7 @@ from webhookd.core.delivery import Delivery, DeliveryState, EndReason
 from webhookd.core.endpoint import EndpointRecord
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, delivery_text, event_text
 from webhookd.errors import ConflictError, NotFoundError
+from webhookd.store.sqlite.listing import list_late
 from webhookd.store.sqlite.rows import SELECT_DELIVERY, delivery_of, endpoint_row, find_delivery
 from webhookd.store.sqlite.statements import RowStatement
 
@@ -96,6 +97,7 @@ def resend_event(
     if row is not None:
         return [resend(db, DeliveryId(row[0]), now_ms=now_ms)]
     db.execute(_OWE, {"id": spare, "event_id": event_id, "endpoint_id": endpoint_id, "now_ms": now_ms})
+    list_late(db, [(endpoint_id, spare)])
     return [_shown(db, spare)]
 
 

@@ -12,6 +12,7 @@ from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.event import EventSummary
 from webhookd.core.ids import EndpointId, lowest_id_at
 from webhookd.core.ports import Counts, DeliveryFilter, EventFilter, Page
+from webhookd.store.sqlite.listing import LISTED_UPTO
 from webhookd.store.sqlite.rows import SELECT_DELIVERY, delivery_of
 
 WINDOW_ROWS = 20_000
@@ -34,10 +35,24 @@ WHERE d.state = 'pending' AND p.disabled_reason IS NOT NULL
 COUNT_UNACKNOWLEDGED = """
 SELECT state, count(*) FROM deliveries WHERE state IN ('dead', 'cancelled') GROUP BY state
 """
-COUNT_EVENTS = "SELECT value FROM totals WHERE name = 'events'"
+COUNT_EVENTS = "SELECT value FROM figures WHERE name = 'events'"
 COUNT_PENDING_BY_ENDPOINT = """
 SELECT asked.value, (SELECT count(*) FROM deliveries AS d WHERE d.state = 'pending' AND d.endpoint_id = asked.value)
 FROM json_each(?) AS asked
+"""
+
+# What the endpoint's list holds, and above that the few deliveries that it does not hold yet.
+_OF_ENDPOINT = f"""
+SELECT id FROM (
+    SELECT * FROM (
+        SELECT delivery_id AS id FROM endpoint_deliveries
+        WHERE endpoint_id = :endpoint_id AND delivery_id >= :lowest AND delivery_id < :below
+        ORDER BY delivery_id DESC LIMIT :window
+    )
+    UNION ALL
+    SELECT id FROM deliveries NOT INDEXED
+    WHERE id > ({LISTED_UPTO}) AND id >= :lowest AND id < :below AND endpoint_id = :endpoint_id
+)
 """
 
 
@@ -101,13 +116,13 @@ def _delivery_walk(which: DeliveryFilter) -> tuple[str, list[str]]:
         on_rows += [] if state is None else [f"d.state = '{state.value}'"]
         return f"{select} INDEXED BY deliveries_by_event WHERE event_id = :event_id AND {bounds}", on_rows
     if which.endpoint_id is not None:
-        states = DeliveryState if state is None else (state,)
-        each = (
-            f"SELECT id FROM (SELECT id FROM deliveries INDEXED BY deliveries_by_endpoint "
-            f"WHERE endpoint_id = :endpoint_id AND state = '{one.value}' AND {bounds} ORDER BY id DESC LIMIT :window)"
-            for one in states
-        )
-        return f"SELECT id FROM ({' UNION ALL '.join(each)}) WHERE true", []
+        if state is DeliveryState.PENDING:
+            index = "deliveries_in_order"
+            return (
+                f"{select} INDEXED BY {index} WHERE endpoint_id = :endpoint_id AND state = 'pending' AND {bounds}",
+                [],
+            )
+        return _OF_ENDPOINT, [] if state is None else [f"d.state = '{state.value}'"]
     if state in (DeliveryState.DEAD, DeliveryState.CANCELLED):
         index = "deliveries_unacknowledged"
         return f"{select} INDEXED BY {index} WHERE state = '{state.value}' AND {bounds}", []

@@ -11,6 +11,7 @@ import orjson
 from webhookd.core.ids import EventId
 from webhookd.core.ports import Acceptance, Submission
 from webhookd.errors import ConflictError, WebhookdError
+from webhookd.store.sqlite.listing import list_late, listed_upto
 from webhookd.store.sqlite.statements import RowStatement
 
 _INSERT_EVENTS = RowStatement(
@@ -38,7 +39,7 @@ FROM json_each(?) AS asked
 CROSS JOIN idempotency AS known ON known.tenant = asked.value ->> 0 AND known.key = asked.value ->> 1
 """
 
-COUNT_EVENTS = "UPDATE totals SET value = value + ? WHERE name = 'events'"
+COUNT_EVENTS = "UPDATE figures SET value = value + ? WHERE name = 'events'"
 
 Calls = Sequence[Sequence[Submission]]
 Answer = list[Acceptance] | WebhookdError
@@ -138,7 +139,11 @@ def _insert(db: sqlite3.Connection, fresh: Sequence[Submission], window_ms: int)
     if events:
         _INSERT_EVENTS.run(db, events)
         db.execute(COUNT_EVENTS, (len(events),))
-    _INSERT_DELIVERIES.run(db, deliveries)
+    if deliveries:
+        _INSERT_DELIVERIES.run(db, deliveries)
+        upto = listed_upto(db)
+        if late := [(endpoint_id, delivery_id) for delivery_id, _, endpoint_id, _ in deliveries if delivery_id <= upto]:
+            list_late(db, late)
     _INSERT_KEYS.run(db, list(keys.values()))
 
 

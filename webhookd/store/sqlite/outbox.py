@@ -46,7 +46,7 @@ BY_DUE_MOMENT = _SELECT_WORK.format(
 
 # One that is not due stands in the way of all behind it, even while it is excluded.
 BY_ACCEPTANCE = _SELECT_WORK.format(
-    index="deliveries_by_endpoint",
+    index="deliveries_in_order",
     wanted="(d.due_at_ms > :now_ms OR d.id NOT IN (SELECT value FROM json_each(:exclude)))",
     order="d.id",
 )

@@ -11,6 +11,7 @@ from webhookd.core.ids import lowest_id_at
 from webhookd.core.settings import Storage
 from webhookd.store.sqlite.changes import END, cancel_some
 from webhookd.store.sqlite.intake import COUNT_EVENTS
+from webhookd.store.sqlite.listing import unlist
 from webhookd.store.sqlite.outbox import WITH_HEADS
 
 BATCH_ROWS = 1000
@@ -29,7 +30,7 @@ AND endpoint_id IN (SELECT id FROM endpoints WHERE disabled_reason IS NOT NULL)
 _DELETE_DELIVERIES = """
 DELETE FROM deliveries
 WHERE id > :after AND id <= :upto AND finished_at_ms < iif(state = 'delivered', :delivered_before, :dead_before)
-RETURNING id, event_id
+RETURNING id, event_id, endpoint_id
 """
 
 _DELETE_ATTEMPTS = "DELETE FROM attempts WHERE delivery_id IN (SELECT value FROM json_each(?))"
@@ -99,8 +100,9 @@ class Retention:
         db.execute(_END_HELD, {**values, "state": "dead", "reason": HELD_TOO_LONG})
         gone = db.execute(_DELETE_DELIVERIES, values).fetchall()
         if gone:
-            db.execute(_DELETE_ATTEMPTS, (_json([delivery_id for delivery_id, _ in gone]),))
-            emptied = _json(sorted({event_id for _, event_id in gone}))
+            db.execute(_DELETE_ATTEMPTS, (_json([delivery_id for delivery_id, _, _ in gone]),))
+            unlist(db, [(endpoint_id, delivery_id) for delivery_id, _, endpoint_id in gone])
+            emptied = _json(sorted({event_id for _, event_id, _ in gone}))
             self._uncount(db, db.execute(_DELETE_EMPTIED_EVENTS, (emptied,)).rowcount)
         self._after = upto
         return int(looked_at)

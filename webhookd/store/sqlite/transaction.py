@@ -14,6 +14,7 @@ from webhookd.core.ports import Settlement, Submission
 from webhookd.errors import StoreError, StoreFullError, StoreUnavailableError, WebhookdError
 from webhookd.store.sqlite.failures import ends_the_writer, translate
 from webhookd.store.sqlite.intake import accept
+from webhookd.store.sqlite.listing import LIST_EVERY_ROWS, catch_up
 from webhookd.store.sqlite.room import Room
 from webhookd.store.sqlite.settlement import record_health, settle
 
@@ -67,6 +68,8 @@ class Transactions:
     def __init__(self, room: Room, *, idempotency_window_ms: int) -> None:
         self._room = room
         self._window_ms = idempotency_window_ms
+        # Unknown at the start, so the first events bring the list up to date.
+        self._unlisted_rows = LIST_EVERY_ROWS
 
     def commit(self, db: sqlite3.Connection, group: Sequence[Call]) -> Outcome:
         """Commit `group` as one transaction, and where that fails, what of it can be committed without the culprit."""
@@ -113,11 +116,20 @@ class Transactions:
             settles = [call for call in group if isinstance(call, Settle)]
             settle(db, [settlement for call in settles for settlement in call.settlements])
             self._change(db, [call for call in group if not isinstance(call, Accept)], answers, errors)
+            unlisted_rows = self._list(db, answers)
             db.execute("COMMIT")
         except BaseException:
             _roll_back(db)
             raise
+        self._unlisted_rows = unlisted_rows
         return answers, errors
+
+    def _list(self, db: sqlite3.Connection, answers: Mapping[Call, object]) -> int:
+        rows = self._unlisted_rows + sum(call.rows for call in answers if isinstance(call, Accept))
+        if rows < LIST_EVERY_ROWS:
+            return rows
+        catch_up(db)
+        return 0
 
     def _accept(
         self,

@@ -1,0 +1,57 @@
+"""The list of every endpoint's deliveries, which follows the deliveries themselves at a distance."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import orjson
+
+LIST_EVERY_ROWS = 4096
+"""Deliveries that may be accepted before they are copied; also about how many a list must look through at its start."""
+
+LISTED_UPTO = "SELECT value FROM figures WHERE name = 'listed_upto'"
+
+_LIST = """
+INSERT INTO endpoint_deliveries (endpoint_id, delivery_id)
+SELECT endpoint_id, id FROM deliveries NOT INDEXED WHERE id > ? ORDER BY endpoint_id, id
+"""
+
+_MARK = "UPDATE figures SET value = (SELECT max(id) FROM deliveries) WHERE name = 'listed_upto'"
+
+_LIST_LATE = """
+INSERT INTO endpoint_deliveries (endpoint_id, delivery_id)
+SELECT value ->> 0, value ->> 1 FROM json_each(?)
+WHERE value ->> 1 <= (SELECT figures.value FROM figures WHERE name = 'listed_upto')
+"""
+
+UNLIST = """
+DELETE FROM endpoint_deliveries
+WHERE (endpoint_id, delivery_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))
+"""
+
+
+def listed_upto(db: sqlite3.Connection) -> int:
+    """Return the delivery up to which the list is complete."""
+    (upto,) = db.execute(LISTED_UPTO).fetchone()
+    return int(upto)
+
+
+def catch_up(db: sqlite3.Connection) -> None:
+    """Copy every delivery that is not in the list yet."""
+    if db.execute(_LIST, (listed_upto(db),)).rowcount > 0:
+        db.execute(_MARK)
+
+
+def list_late(db: sqlite3.Connection, deliveries: Sequence[tuple[str, int]]) -> None:
+    """Copy those of `deliveries`, just inserted, whose ids lie below what is complete: minted early, committed late."""
+    db.execute(_LIST_LATE, (_json(deliveries),))
+
+
+def unlist(db: sqlite3.Connection, deliveries: Sequence[tuple[str, int]]) -> None:
+    """Forget deliveries that were deleted."""
+    db.execute(UNLIST, (_json(deliveries),))
+
+
+def _json(deliveries: Sequence[tuple[str, int]]) -> str:
+    return orjson.dumps(deliveries).decode()
