@@ -23,7 +23,7 @@ QUOTED_CHARACTERS = 60
 
 _DURATION = re.compile(r"(\d{1,16})(?:\.(\d{1,9}))?(ms|s|m|h|d)\Z", re.ASCII)
 _SIZE = re.compile(r"(\d{1,16})(B|KiB|MiB|GiB|TiB)\Z", re.ASCII)
-_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)/(s|m|h)\Z", re.ASCII)
+_RATE = re.compile(r"(\d{1,10}(?:\.\d{1,9})?)/(s|m|h)\Z", re.ASCII)
 _INTEGER = re.compile(r"-?\d{1,18}\Z", re.ASCII)
 _DECIMAL = re.compile(r"-?\d{1,18}\.\d{1,18}\Z", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

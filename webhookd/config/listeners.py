@@ -128,7 +128,7 @@ def read_listeners(value: object, base: Path, report: Report) -> tuple[Listen, .
         report.complain(("listen",), "needs at least one entry")
     listeners: list[Listen] = []
     seen: dict[str, int] = {}
-    for index, table in enumerate(tables):
+    for index, table in tables:
         listener = _read_listener(table, index, base, report)
         if listener is None:
             continue
@@ -169,7 +169,7 @@ def read_tokens(value: object, secrets: SecretSources, report: Report) -> tuple[
     tokens: list[Token] = []
     names: dict[str, int] = {}
     owners: dict[str, int] = {}
-    for index, table in enumerate(as_tables(value, ("token",), report, most=MOST_TOKENS)):
+    for index, table in as_tables(value, ("token",), report, most=MOST_TOKENS):
         where = ("token", index)
         fields = read_table(TOKEN_KEYS, table, where, report, also=SECRET_NAMES)
         for name in ("name", "role"):

@@ -133,15 +133,21 @@ def as_table(value: object, where: Where, report: Report) -> Mapping[str, object
     return {}
 
 
-def as_tables(value: object, where: Where, report: Report, *, most: int) -> list[Mapping[str, object]]:
-    """Return `value` if it is a list of tables, `[[…]]` in TOML, else what of it is, after complaints."""
+def as_tables(value: object, where: Where, report: Report, *, most: int) -> list[tuple[int, Mapping[str, object]]]:
+    """Return the tables of a list of them, `[[…]]` in TOML, each with its index; all else draws complaints."""
     if not isinstance(value, list):
         name = dotted(where)
         report.complain(where, f"must be a list of tables, not {kind_of(value)}: write [[{name}]] above each")
         return []
     if len(value) > most:
         report.complain(where, f"must have at most {most} entries")
-    return [as_table(entry, (*where, index), report) for index, entry in enumerate(value[:most])]
+    tables = []
+    for index, entry in enumerate(value[:most]):
+        if isinstance(entry, Mapping):
+            tables.append((index, entry))
+        else:
+            report.complain((*where, index), f"must be a table, not {kind_of(entry)}")
+    return tables
 
 
 def show_table(keys: Iterable[Key], filled: object) -> dict[str, object]:

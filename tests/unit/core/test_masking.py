@@ -1,0 +1,19 @@
+"""What of a URL may be shown."""
+
+import pytest
+
+from webhookd.core.masking import masked_url
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/p", "https://h/p"),
+        ("https://h/p?", "https://h/p?********"),
+        ("https://h/p?a=1&b=2=3&c=", "https://h/p?a=********&b=********&c=********"),
+        ("https://h?token", "https://h?********"),
+        ("https://h/?a=1?b=2", "https://h/?a=********"),
+    ],
+)
+def test_values_in_the_query_are_masked(url, shown):
+    assert masked_url(url) == shown
