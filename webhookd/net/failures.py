@@ -81,4 +81,4 @@ def _words(error: OSError) -> str:
     # asyncio and uvloop put sentences of their own into strerror; the number says it the same way everywhere.
     if error.errno is not None and error.errno > 0 and not isinstance(error, ssl.SSLError):
         return os.strerror(error.errno).lower()
-    return str(error).lower() or type(error).__name__
+    return str(error).lower() or "closed by the other side"

@@ -1,0 +1,1 @@
+"""The way out against real servers, friendly and hostile, on loopback."""
