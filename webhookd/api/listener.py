@@ -1,0 +1,161 @@
+"""Listening sockets: binding them safely, and accepting without drowning when descriptors run out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from webhookd.core.settings import TcpAddress, UnixAddress
+from webhookd.errors import ConfigError
+
+log = logging.getLogger("webhookd.api")
+
+BACKLOG = 1024
+ACCEPTS_PER_TURN = 64
+STARVED_PAUSE_SECONDS = 0.5
+_STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def bind(address: UnixAddress | TcpAddress, *, key: str = "listen") -> socket.socket:
+    """Return a listening, non-blocking socket; raises ConfigError under `key` where the address cannot be had."""
+    try:
+        return _bind_unix(address) if isinstance(address, UnixAddress) else _bind_tcp(address)
+    except OSError as error:
+        raise ConfigError(key, f"cannot listen on {address}: {error.strerror or error}") from error
+
+
+def _bind_tcp(address: TcpAddress) -> socket.socket:
+    family, kind, protocol, _, sockaddr = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(sockaddr)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_unix(address: UnixAddress) -> socket.socket:
+    """Bind under a temporary name, set the mode, listen, and only then take the real name.
+
+    So nobody ever finds a socket there with a wider mode, or one that does not listen yet; and the name is only taken
+    from a socket that refuses connections.
+    """
+    path = address.path
+    if str(path).startswith(("@", "\0")):
+        raise OSError(errno.EINVAL, "abstract socket names are not supported, they have no permissions")
+    _require_stale(path)
+    passing = path.parent / f".{os.getpid()}"
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        passing.unlink(missing_ok=True)
+        # The descriptor's mode is what bind() gives the file; the umask can only narrow it, and chmod makes it exact.
+        os.fchmod(sock.fileno(), 0o600)
+        sock.bind(str(passing))
+        passing.chmod(address.mode)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        passing.rename(path)
+    except BaseException:
+        sock.close()
+        with contextlib.suppress(OSError):
+            passing.unlink()
+        raise
+    return sock
+
+
+def _require_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, "something that is not a socket is in the way")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError as error:
+            raise OSError(errno.EADDRINUSE, f"a socket is in the way that does not say it is dead: {error}") from error
+    raise OSError(errno.EADDRINUSE, "another process listens there")
+
+
+class Listener:
+    """Accepts on one listening socket until it is closed.
+
+    Without descriptors to spare it makes room with `evict`, and failing that lets the backlog wait for a moment, with
+    one line in the log; the socket is never dropped for it.
+    """
+
+    def __init__(
+        self, sock: socket.socket, make_protocol: Callable[[], asyncio.Protocol], evict: Callable[[], bool]
+    ) -> None:
+        self._sock = sock
+        self._make_protocol = make_protocol
+        self._evict = evict
+        self._loop = asyncio.get_running_loop()
+        self._starting: set[asyncio.Task[None]] = set()
+        self._resume: asyncio.TimerHandle | None = None
+        self._starved = False
+        sock.setblocking(False)
+        self._loop.add_reader(sock, self._accept)
+
+    def close(self) -> None:
+        """Accept no more; harmless when repeated. What waits in the backlog stays there if others hold the socket."""
+        if self._sock.fileno() < 0:
+            return
+        if self._resume is not None:
+            self._resume.cancel()
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+
+    async def settled(self) -> None:
+        """Return once every accepted connection has its protocol."""
+        if self._starting:
+            await asyncio.wait(self._starting)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                connection, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _STARVED:
+                    raise
+                self._pause(error)
+                return
+            self._starved = False
+            connection.setblocking(False)
+            task = self._loop.create_task(self._start(connection))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _start(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._make_protocol, connection)
+        except OSError:
+            # The client left before we came to it.
+            connection.close()
+
+    def _pause(self, error: OSError) -> None:
+        if not self._starved:
+            self._starved = True
+            log.warning("listener.starved", extra={"fields": {"error": os.strerror(error.errno or 0)}})
+        self._evict()
+        self._loop.remove_reader(self._sock)
+        self._resume = self._loop.call_later(STARVED_PAUSE_SECONDS, self._loop.add_reader, self._sock, self._accept)

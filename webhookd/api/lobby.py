@@ -1,0 +1,143 @@
+"""What all connections share: the bounds on their number, time and memory, and the one clock that watches them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from webhookd.api.problems import INTERNAL, Problem, problem_of
+from webhookd.api.wire import http_date
+from webhookd.core.ports import Acceptor
+from webhookd.core.settings import MIB, Ingest
+
+log = logging.getLogger("webhookd.api")
+
+
+class Observer(Protocol):
+    """Who counts what comes in."""
+
+    def rejected(self, slug: str) -> None:
+        """One request for events was refused with this problem."""
+
+    def accepted(self, count: int) -> None:
+        """So many events were accepted."""
+
+    def ingest_seconds(self, value: float) -> None:
+        """One accepted request took this long, from its last byte to its answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a connection may take, in seconds, and how many there may be."""
+
+    head_seconds: float = 5.0
+    body_seconds: float = 15.0
+    idle_seconds: float = 75.0
+    write_seconds: float = 30.0
+    linger_seconds: float = 2.0
+    tick_seconds: float = 0.25
+    connections: int = 1024
+    buffered_bytes: int = 64 * MIB
+
+
+class Guest(Protocol):
+    """A connection as the lobby sees it."""
+
+    idle_since: float | None
+
+    def watch(self, now: float) -> None:
+        """End the connection where it has outlasted some patience."""
+
+    def dismiss(self) -> None:
+        """Close after what is being answered, at once if that is nothing."""
+
+    def abort(self) -> None:
+        """Close now, whatever is lost."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Lobby:
+    """The shared state of the way in; `now` is seconds of a clock that stands still while the loop does.
+
+    A loop that stalled has read nothing, so the stall must not count against those who sent in time.
+    """
+
+    acceptor: Acceptor
+    observer: Observer
+    ingest: Ingest
+    patience: Patience
+    draining: bool = False
+    now: float = 0.0
+    date: bytes = b""
+    buffered_bytes: int = 0
+    guests: dict[Guest, None] = field(default_factory=dict)
+    _empty: asyncio.Event = field(default_factory=asyncio.Event)
+    _timer: asyncio.TimerHandle | None = None
+    _ticked_at: float = 0.0
+
+    def start(self) -> None:
+        """Start the clock."""
+        self.date = http_date(time.time())
+        self._ticked_at = time.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(self.patience.tick_seconds, self._tick)
+
+    def stop(self) -> None:
+        """Stop the clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def enter(self, guest: Guest) -> bool:
+        """Take in a connection, if need be in place of the one that was idle longest; say whether it may stay."""
+        full = len(self.guests) >= self.patience.connections
+        self.guests[guest] = None
+        return not full or self.evict()
+
+    def evict(self) -> bool:
+        """Close the connection that has been idle longest; False where none is idle."""
+        idle = [guest for guest in self.guests if guest.idle_since is not None]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda guest: guest.idle_since or 0.0)
+        del self.guests[oldest]
+        oldest.abort()
+        return True
+
+    def leave(self, guest: Guest) -> None:
+        """Forget a connection that is gone."""
+        self.guests.pop(guest, None)
+        if not self.guests:
+            self._empty.set()
+
+    async def empty(self, grace_seconds: float) -> None:
+        """Let everybody finish within `grace_seconds`, then close what is left."""
+        for guest in list(self.guests):
+            guest.dismiss()
+        for patience in (grace_seconds, self.patience.linger_seconds):
+            self._empty.clear()
+            if self.guests:
+                try:
+                    await asyncio.wait_for(self._empty.wait(), patience)
+                except TimeoutError:
+                    for guest in list(self.guests):
+                        guest.abort()
+
+    def explain(self, error: BaseException) -> Problem:
+        """Return the problem an error is told as; one that is a fault of ours is logged with its traceback."""
+        problem = problem_of(error)
+        if problem is None:
+            log.error("request.failed", exc_info=error)
+            return INTERNAL
+        return problem
+
+    def _tick(self) -> None:
+        elapsed = time.monotonic() - self._ticked_at
+        self._ticked_at += elapsed
+        self.now += min(elapsed, 2 * self.patience.tick_seconds)
+        self.date = http_date(time.time())
+        for guest in list(self.guests):
+            guest.watch(self.now)
+        self._timer = asyncio.get_running_loop().call_later(self.patience.tick_seconds, self._tick)

@@ -1,0 +1,101 @@
+"""The way in as the daemon holds it: listeners, connections and routes, from the first accept to the last answer."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from aiohttp import web
+
+from webhookd.api.app import build_app, routes
+from webhookd.api.auth import Gate, Tokens
+from webhookd.api.deliveries import DeliveryRoutes
+from webhookd.api.endpoints import EndpointRoutes
+from webhookd.api.events import EventRoutes
+from webhookd.api.front import Connection
+from webhookd.api.inner import InnerHandler
+from webhookd.api.listener import Listener
+from webhookd.api.lobby import Lobby, Observer, Patience
+from webhookd.api.status import StatusRoutes
+from webhookd.core.ports import Acceptor, Desk, Directory, History, Monitor
+from webhookd.core.settings import Listen, Settings
+
+
+class Api:
+    """Serves the HTTP API on every socket it is given; build it on the loop it is to run on.
+
+    `metrics_text` returns the body of `/metrics`. `observer` counts events that come in or are refused.
+    """
+
+    def __init__(  # noqa: PLR0913 - one argument for each room that is met here, all by name
+        self,
+        *,
+        settings: Settings,
+        acceptor: Acceptor,
+        directory: Directory,
+        desk: Desk,
+        monitor: Monitor,
+        history: History,
+        observer: Observer,
+        metrics_text: Callable[[], bytes],
+        version: str,
+        patience: Patience | None = None,
+    ) -> None:
+        self._lobby = Lobby(
+            acceptor=acceptor, observer=observer, ingest=settings.ingest, patience=patience or Patience()
+        )
+        self._tokens = Tokens(settings.tokens)
+        self._gates: list[Gate] = []
+        self._listeners: list[Listener] = []
+        table = routes(
+            EventRoutes(history=history, directory=directory, desk=desk),
+            EndpointRoutes(directory=directory),
+            DeliveryRoutes(history=history, desk=desk),
+            StatusRoutes(monitor=monitor, metrics_text=metrics_text, version=version),
+        )
+        self._runner = web.AppRunner(build_app(table, self._lobby), handle_signals=False, access_log=None)
+
+    async def start(self) -> None:
+        """Get ready to serve; call it once, before `serve`."""
+        await self._runner.setup()
+        self._lobby.start()
+
+    async def serve(self, sock: socket.socket, listen: Listen) -> None:
+        """Accept connections on a bound, listening socket from now on; the socket is ours to close."""
+        manager = self._runner.server
+        if manager is None:
+            msg = "start() comes before serve()"
+            raise RuntimeError(msg)
+        gate = Gate(listen, sock, self._tokens)
+        self._gates.append(gate)
+
+        def connection() -> Connection:
+            return Connection(self._lobby, gate, lambda front: InnerHandler(manager, front))
+
+        self._listeners.append(Listener(sock, connection, self._lobby.evict))
+
+    def apply(self, settings: Settings) -> None:
+        """Use the tokens and limits of new settings, for requests that begin from now on."""
+        self._lobby.ingest = settings.ingest
+        self._tokens = Tokens(settings.tokens)
+        for gate in self._gates:
+            gate.tokens = self._tokens
+
+    def drain(self) -> None:
+        """Refuse new events with 503 from now on, while looking and operating go on."""
+        self._lobby.draining = True
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets and refuse new events; what is being answered is answered."""
+        self.drain()
+        for listener in self._listeners:
+            listener.close()
+
+    async def close(self, grace_seconds: float) -> None:
+        """Answer what is under way within `grace_seconds`, then close every connection."""
+        self.stop_accepting()
+        for listener in self._listeners:
+            await listener.settled()
+        await self._lobby.empty(grace_seconds)
+        self._lobby.stop()
+        await self._runner.cleanup()
