@@ -74,6 +74,13 @@ def configure(
     return writer
 
 
+def flush(timeout_seconds: float) -> bool:
+    """Wait until what was logged before is written, at most `timeout_seconds`; say whether it is."""
+    return all(
+        handler.flush(timeout_seconds) for handler in logging.getLogger().handlers if isinstance(handler, LineWriter)
+    )
+
+
 def detect_style(stream: TextIO) -> Style:
     """Say what reads `stream`: journald where JOURNAL_STREAM names its device and inode, a person, or a machine."""
     try:

@@ -36,6 +36,7 @@ OUTCOMES: Final = (
 )
 
 Lane = Literal["fast", "slow"]
+Status = Literal["enabled", "disabled"]
 
 _MAX_REASONS = 100
 
@@ -50,18 +51,17 @@ _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """What is read at the moment of a scrape rather than counted; `oldest_due_ms` (UTC) is None when nothing is due.
+    """What is read at the moment of a scrape rather than counted; the oldest due moment is UTC seconds, None for none.
 
-    `consecutive_failures` counts failed attempts since the last success, for up to `MAX_ENDPOINT_LABELS` endpoints.
+    `consecutive_failures` counts failed attempts since the last success; endpoints beyond the first
+    `MAX_ENDPOINT_LABELS` are shown as the worst of them.
     """
 
     pending: int
     held: int
-    oldest_due_ms: int | None
-    in_flight_fast: int
-    in_flight_slow: int
-    endpoints_enabled: int
-    endpoints_disabled: int
+    oldest_due_timestamp_seconds: float | None
+    in_flight: Mapping[Lane, int]
+    endpoints: Mapping[Status, int]
     store_bytes: int
     wal_bytes: int
     consecutive_failures: Mapping[EndpointId, int] = field(default_factory=dict)
@@ -227,23 +227,27 @@ class Metrics:
 
     def _gauges(self, readings: Readings) -> Iterator[Metric]:
         # 0 would read as 1970, the oldest of all; NaN compares as false in every alert.
-        oldest = math.nan if readings.oldest_due_ms is None else readings.oldest_due_ms / 1000
+        oldest = readings.oldest_due_timestamp_seconds
         for name, text, value in (
             ("pending_deliveries", "Deliveries that are owed.", readings.pending),
             ("held_deliveries", "Owed deliveries whose endpoint is disabled.", readings.held),
-            ("oldest_due_timestamp_seconds", "Earliest due moment of an enabled endpoint, NaN if none.", oldest),
+            (
+                "oldest_due_timestamp_seconds",
+                "Earliest due moment of an enabled endpoint, NaN if none.",
+                math.nan if oldest is None else oldest,
+            ),
             ("store_bytes", "Bytes in use in the database.", readings.store_bytes),
             ("wal_bytes", "Size of the database's write-ahead log.", readings.wal_bytes),
             ("config_last_reload_successful", "Whether the file's configuration is in force.", self._reloaded),
         ):
             yield GaugeMetricFamily(f"webhookd_{name}", text, value=float(value))
         in_flight = GaugeMetricFamily("webhookd_in_flight", "Requests without an answer yet.", labels=["lane"])
-        in_flight.add_metric(["fast"], readings.in_flight_fast)
-        in_flight.add_metric(["slow"], readings.in_flight_slow)
+        for lane, requests in readings.in_flight.items():
+            in_flight.add_metric([lane], requests)
         yield in_flight
         endpoints = GaugeMetricFamily("webhookd_endpoints", "Endpoints.", labels=["status"])
-        endpoints.add_metric(["enabled"], readings.endpoints_enabled)
-        endpoints.add_metric(["disabled"], readings.endpoints_disabled)
+        for status, number in readings.endpoints.items():
+            endpoints.add_metric([status], number)
         yield endpoints
         build = GaugeMetricFamily("webhookd_build_info", "1, labelled with what is running.", labels=["version"])
         build.add_metric([self._version], 1)

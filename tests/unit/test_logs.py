@@ -300,6 +300,18 @@ def test_a_closed_stream_is_a_broken_sink_not_an_error():
     assert writer.dropped == 1
 
 
+def test_flushing_from_outside_reaches_the_sink_in_force(pipe):
+    _, stream = pipe
+    assert logs.flush(0)
+    logs.configure(io.StringIO(), style="json")
+    LOG.info("line.logged")
+    assert logs.flush(5)
+    logs.configure(stream, style="json")
+    for _ in range(2000):
+        LOG.info("line.logged")
+    assert not logs.flush(0.01)
+
+
 def test_closing_writes_what_is_queued():
     stream = io.StringIO()
     writer = logs.configure(stream, style="json")

@@ -21,11 +21,9 @@ from webhookd.metrics import MAX_ENDPOINT_LABELS, OUTCOMES, Metrics, Readings, o
 READINGS = Readings(
     pending=5,
     held=2,
-    oldest_due_ms=START_MS + 500,
-    in_flight_fast=3,
-    in_flight_slow=1,
-    endpoints_enabled=4,
-    endpoints_disabled=1,
+    oldest_due_timestamp_seconds=START_MS / 1000 + 0.5,
+    in_flight={"fast": 3, "slow": 1},
+    endpoints={"enabled": 4, "disabled": 1},
     store_bytes=4096,
     wal_bytes=100,
 )
@@ -156,7 +154,8 @@ def test_readings_become_gauges():
 
 
 def test_nothing_due_is_no_moment_at_all():
-    assert math.isnan(value(scrape(Metrics(), replace(READINGS, oldest_due_ms=None)), "oldest_due_timestamp_seconds"))
+    samples = scrape(Metrics(), replace(READINGS, oldest_due_timestamp_seconds=None))
+    assert math.isnan(value(samples, "oldest_due_timestamp_seconds"))
 
 
 def test_a_failed_reload_shows_until_one_succeeds():
