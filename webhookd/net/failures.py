@@ -49,7 +49,8 @@ def tls_failure(error: OSError) -> AttemptFailedError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return AttemptFailedError(ErrorClass.TLS, f"certificate refused: {error.verify_message}")
     if isinstance(error, ssl.SSLError):
-        reason = error.reason or _words(error)
+        # Those that a loop raises by itself have no reason.
+        reason = getattr(error, "reason", None) or _words(error)
         return AttemptFailedError(ErrorClass.TLS, f"TLS failed: {reason.replace('_', ' ').lower()}")
     if error.errno in _OURS:
         return AttemptFailedError(ErrorClass.LOCAL, f"TLS failed: {_words(error)}")
