@@ -362,7 +362,7 @@ class House:
     api: Api = field(init=False)
     desk: FakeDesk = field(init=False)
 
-    async def open(
+    def open(
         self, *, patience: Patience | None = None, tokens: tuple[Token, ...] = (), ingest: Ingest | None = None
     ) -> None:
         """Start the API, listening nowhere yet."""
@@ -375,11 +375,13 @@ class House:
             monitor=self.monitor,
             history=self.history,
             observer=self.observer,
-            metrics_text=lambda: b"webhookd_build_info 1\n",
+            metrics_text=self._metrics,
             version="9.9.9",
             patience=patience,
         )
-        await self.api.start()
+
+    async def _metrics(self) -> bytes:
+        return b"webhookd_build_info 1\n"
 
     async def on_unix(self, path: Path, role: Role = Role.OPERATE) -> Callable[[], socket.socket]:
         """Listen on a unix socket; returns what connects to it."""

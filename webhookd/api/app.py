@@ -71,8 +71,12 @@ def build_app(table: list[Route], lobby: Lobby) -> web.Application:
         except Exception as error:  # noqa: BLE001 - explain() logs what is a fault of ours; the client gets an answer
             return problem_reply(lobby.explain(error))
 
+    async def sign(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "webhookd"
+
     # The front has bounded the body already.
     app = web.Application(middlewares=[answer], client_max_size=0)
+    app.on_response_prepare.append(sign)
     for route in table:
         app.router.add_route(route.method, route.path, _guarded(route))
         if route.method == "GET":

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from webhookd.core.settings import TcpAddress, UnixAddress
-from webhookd.errors import ConfigError
 
 log = logging.getLogger("webhookd.api")
 
@@ -23,12 +22,9 @@ STARVED_PAUSE_SECONDS = 0.5
 _STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-def bind(address: UnixAddress | TcpAddress, *, key: str = "listen") -> socket.socket:
-    """Return a listening, non-blocking socket; raises ConfigError under `key` where the address cannot be had."""
-    try:
-        return _bind_unix(address) if isinstance(address, UnixAddress) else _bind_tcp(address)
-    except OSError as error:
-        raise ConfigError(key, f"cannot listen on {address}: {error.strerror or error}") from error
+def bind(address: UnixAddress | TcpAddress) -> socket.socket:
+    """Return a listening, non-blocking socket. Raises OSError where the address cannot be had."""
+    return _bind_unix(address) if isinstance(address, UnixAddress) else _bind_tcp(address)
 
 
 def _bind_tcp(address: TcpAddress) -> socket.socket:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -37,7 +37,7 @@ class Api:
         monitor: Monitor,
         history: History,
         observer: Observer,
-        metrics_text: Callable[[], bytes],
+        metrics_text: Callable[[], Awaitable[bytes]],
         version: str,
         patience: Patience | None = None,
     ) -> None:
@@ -55,17 +55,14 @@ class Api:
         )
         self._runner = web.AppRunner(build_app(table, self._lobby), handle_signals=False, access_log=None)
 
-    async def start(self) -> None:
-        """Get ready to serve; call it once, before `serve`."""
-        await self._runner.setup()
-        self._lobby.start()
-
     async def serve(self, sock: socket.socket, listen: Listen) -> None:
-        """Accept connections on a bound, listening socket from now on; the socket is ours to close."""
+        """Accept connections on a bound, listening socket from now on; the socket is the API's to close."""
         manager = self._runner.server
         if manager is None:
-            msg = "start() comes before serve()"
-            raise RuntimeError(msg)
+            await self._runner.setup()
+            manager = self._runner.server
+            self._lobby.start()
+        assert manager is not None  # noqa: S101 - setup() makes it
         gate = Gate(listen, sock, self._tokens)
         self._gates.append(gate)
 
@@ -91,7 +88,7 @@ class Api:
         for listener in self._listeners:
             listener.close()
 
-    async def close(self, grace_seconds: float) -> None:
+    async def close(self, grace_seconds: float = 5.0) -> None:
         """Answer what is under way within `grace_seconds`, then close every connection."""
         self.stop_accepting()
         for listener in self._listeners:

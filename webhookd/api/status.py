@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -18,7 +18,7 @@ METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class StatusRoutes:
     """Answers how the daemon is."""
 
-    def __init__(self, *, monitor: Monitor, metrics_text: Callable[[], bytes], version: str) -> None:
+    def __init__(self, *, monitor: Monitor, metrics_text: Callable[[], Awaitable[bytes]], version: str) -> None:
         self._monitor = monitor
         self._metrics_text = metrics_text
         self._version = version
@@ -70,7 +70,8 @@ class StatusRoutes:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Return the metrics in Prometheus' text format."""
-        return web.Response(body=self._metrics_text(), headers={"Content-Type": METRICS_CONTENT_TYPE})
+        no_query(request)
+        return web.Response(body=await self._metrics_text(), headers={"Content-Type": METRICS_CONTENT_TYPE})
 
 
 def _readiness(engine: EngineStatus) -> tuple[str, str | None]:
