@@ -9,6 +9,9 @@ from itertools import count
 from webhookd.core.ports import Clock, Timer
 from webhookd.engine.station import Station
 
+ROUNDING_SECONDS = 1e-6
+"""Added to every wait: a timer that fires a rounding error early would be set again and again without time passing."""
+
 
 class Alarms:
     """Calls back for each station at the moment it asked for; sleeps in between.
@@ -52,7 +55,7 @@ class Alarms:
                 return
             self._timer.cancel()
         self._timer_at = first
-        self._timer = self._clock.call_later(max(0.0, first - self._clock.monotonic()), self._ring)
+        self._timer = self._clock.call_later(max(0.0, first - self._clock.monotonic()) + ROUNDING_SECONDS, self._ring)
 
     def _ring(self) -> None:
         self._timer = None

@@ -18,6 +18,7 @@ from webhookd.core.matching import mismatch
 from webhookd.core.ports import Clock, EndpointSchema, EndpointView, Page, Sender, Store
 from webhookd.core.settings import EndpointDefinition
 from webhookd.core.verdict import is_acknowledged
+from webhookd.engine import reconcile
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
 from webhookd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError
@@ -181,6 +182,18 @@ class EndpointDirectory:
                 )
             reasons.append((live.record.id, reason or "did not exist or subscribe when the event was accepted"))
         return reasons
+
+    async def reload(self, declared: Mapping[EndpointId, EndpointDefinition], schema: EndpointSchema) -> None:
+        """Bring every endpoint in step with another configuration, or raise ConfigErrors with nothing changed."""
+        async with self._changing:
+            before = {live: (live.definition, live.is_enabled) for live in self._endpoints}
+            await reconcile.reload(
+                self._endpoints, clock=self._clock, store=self._store, declared=declared, schema=schema
+            )
+            self.schema = schema
+            for live, was in before.items():
+                if was != (live.definition, live.is_enabled):
+                    self._dispatcher.refresh(live.record.id)
 
     async def _views(self, endpoints: Iterable[LiveEndpoint]) -> list[EndpointView]:
         chosen = list(endpoints)

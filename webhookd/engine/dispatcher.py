@@ -13,7 +13,7 @@ from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId, EndpointId
 from webhookd.core.lanes import SLOW_AFTER_SECONDS, Lane, Lanes
 from webhookd.core.ports import Clock, Outbox, Sender
-from webhookd.engine.alarms import Alarms
+from webhookd.engine.alarms import ROUNDING_SECONDS, Alarms
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.engine.landing import Landing
 from webhookd.engine.recorder import Record, Recorder
@@ -107,13 +107,18 @@ class Dispatcher:
         """
         self._is_running = False
         self._alarms.clear()
-        timer = self._clock.call_later(grace_seconds, self._abort)
+        timer = self._clock.call_later(grace_seconds, self.abort)
         interrupted = 0
         while self._tasks:
             done, _ = await asyncio.wait(set(self._tasks), return_when=asyncio.ALL_COMPLETED)
             interrupted += sum(1 for task in done if task.cancelled())
         timer.cancel()
         return interrupted
+
+    def abort(self) -> None:
+        """Drop every attempt in flight, so that `drain` ends at once."""
+        for task in self._tasks:
+            task.cancel()
 
     def offer(self, work: Iterable[Work]) -> None:
         """Take over freshly committed deliveries; those there is no room for are found again on disk."""
@@ -246,7 +251,7 @@ class Dispatcher:
         station.busy += 1
         station.rate.started(now)
         self._lanes.enter(lane)
-        self._metrics.start_delay(lane, max(0, now_ms - work.due_at_ms) / 1000)
+        self._metrics.start_delay(lane.value, max(0, now_ms - work.due_at_ms) / 1000)
         flight = Flight(station, work, definition, lane, started=now, started_ms=now_ms)
         if lane is Lane.FAST:
             self._young.append(flight)
@@ -291,7 +296,8 @@ class Dispatcher:
                 self._lanes.recharge()
         self._is_watching_young = bool(self._young)
         if self._young:
-            self._clock.call_later(self._young[0].started + SLOW_AFTER_SECONDS - now, self._recharge_old)
+            wait = self._young[0].started + SLOW_AFTER_SECONDS - now + ROUNDING_SECONDS
+            self._clock.call_later(wait, self._recharge_old)
         self._pump()
 
     def _committed(self, records: list[Record]) -> None:
@@ -321,7 +327,3 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - the daemon ends the process with it
             if not self.failed.done():
                 self.failed.set_exception(error)
-
-    def _abort(self) -> None:
-        for task in self._tasks:
-            task.cancel()

@@ -9,7 +9,7 @@ from typing import assert_never
 from webhookd.core.attempt import Attempt, Outcome
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason
-from webhookd.core.health import SteadyTime, after_failure, after_success, age_ms, disabled
+from webhookd.core.health import DateTrust, after_failure, after_success, age_ms, disabled
 from webhookd.core.ids import delivery_text, event_text
 from webhookd.core.ports import Clock, Settlement
 from webhookd.core.verdict import (
@@ -49,7 +49,7 @@ class Landing:
         self._recorder = recorder
         self._metrics = metrics
         self._draw = draw
-        self._steady = SteadyTime()
+        self._date_trust = DateTrust()
 
     def land(self, flight: Flight, outcome: Outcome) -> None:
         """Judge and record one attempt."""
@@ -59,7 +59,7 @@ class Landing:
         age = age_ms(station.live.health, owed_since_ms=work.owed_since_ms, now_ms=now_ms)
         verdict = judge(work, outcome, rules, now_ms=now_ms, age_ms=age, draw=self._draw())
         whose = blame(outcome, rules)
-        self._feed_back(station, outcome, whose, now)
+        self._feed_back(station, outcome, whose, now, flight.started)
         hold_ms = hold_until_ms(outcome, rules, now_ms=now_ms)
         if hold_ms is not None:
             station.held_until = max(station.held_until, now + (hold_ms - now_ms) / 1000)
@@ -88,13 +88,13 @@ class Landing:
             "attempt": flight.work.attempt_count + 1,
         }
 
-    def _feed_back(self, station: Station, outcome: Outcome, whose: Blame, now: float) -> None:
+    def _feed_back(self, station: Station, outcome: Outcome, whose: Blame, now: float, started: float) -> None:
         match whose:
             case Blame.NONE | Blame.DELIVERY:
                 if outcome.status is not None:
                     station.window.answered(station.busy)
             case Blame.ENDPOINT:
-                if station.window.failed(now, self._draw()):
+                if station.window.failed(now, self._draw(), started=started):
                     log.info("endpoint.rested", extra={"fields": {"endpoint": station.live.record.id}})
             case Blame.OURS:
                 return
@@ -114,8 +114,8 @@ class Landing:
         elif whose is Blame.OURS:
             return
         else:
-            steady_ms = self._steady.ms(now_ms, self._clock.monotonic())
-            health = after_failure(before, at_ms=steady_ms, attempt=name, rules=rules)
+            date_counts = self._date_trust.holds(now_ms, self._clock.monotonic())
+            health = after_failure(before, at_ms=now_ms, attempt=name, rules=rules, date_counts=date_counts)
             if disables(attempt.outcome, rules):
                 health = disabled(health, DisabledReason.GONE, at_ms=now_ms)
         self._endpoints.change_health(live, health)

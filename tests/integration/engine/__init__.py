@@ -1,0 +1,1 @@
+"""The engine on a real database file, in virtual time."""

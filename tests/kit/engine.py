@@ -1,0 +1,167 @@
+"""A whole engine on a real database file, in virtual time and against a scripted network."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.kit import builders
+from tests.kit.clock import VirtualClock, watched
+from tests.kit.scripted import ScriptedSender, Sent
+from webhookd.core.attempt import Attempt
+from webhookd.core.delivery import Delivery
+from webhookd.core.endpoint import EndpointRecord
+from webhookd.core.event import Draft
+from webhookd.core.ids import DeliveryId, EndpointId, IdGenerator
+from webhookd.core.ports import Acceptance, DeliveryFilter, EndpointSchema
+from webhookd.core.settings import EndpointDefinition, Ingest, Storage
+from webhookd.engine import reconcile
+from webhookd.engine.desk import DeliveryDesk
+from webhookd.engine.directory import EndpointDirectory
+from webhookd.engine.dispatcher import Dispatcher
+from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
+from webhookd.engine.intake import Intake
+from webhookd.engine.recorder import Recorder
+from webhookd.metrics import Metrics
+from webhookd.store.sqlite import open_store
+
+
+class SimpleSchema:
+    """Resolves API-made endpoints to one URL with default rules; what else they may say is the configuration's business."""
+
+    def resolve(
+        self, endpoint_id: EndpointId, given: Mapping[str, object], *, secret: str | None, sample: bytes | None
+    ) -> EndpointDefinition:
+        """Return a definition with the given URL."""
+        return builders.endpoint(
+            endpoint_id, url=str(given.get("url", "")), secret=secret, sample=sample, given=dict(given)
+        )
+
+
+class EngineUnderTest:
+    """The rooms joined as the daemon joins them, with time, chance and the network in the test's hands."""
+
+    def __init__(self, clock: VirtualClock, path: Path, *, seed: int, max_in_flight: int, ingest: Ingest) -> None:
+        self.clock = clock
+        self.sender = ScriptedSender(clock=clock)
+        self.endpoints = LiveEndpoints()
+        self._path = path
+        self._random = random.Random(seed)
+        self._max_in_flight = max_in_flight
+        self._ingest = ingest
+        self.schema: EndpointSchema = SimpleSchema()
+
+    async def start(self, definitions: Sequence[EndpointDefinition]) -> None:
+        """Open the database and begin."""
+        store = await open_store(
+            Storage(path=self._path),
+            idempotency_window_seconds=self._ingest.idempotency_window_seconds,
+            clock=self.clock,
+            mint=lambda: self.ids.mint(self.clock.now_ms()),
+        )
+        self.ids = IdGenerator(highest=await store.highest_id())
+        self.store, self.outstanding = watched(store)
+        self.clock.wait_for(self.outstanding)
+        declared = {definition.id: definition for definition in definitions}
+        await reconcile.load(
+            self.endpoints, clock=self.clock, store=self.store, declared=declared, schema=self.schema
+        )
+        self.recorder = Recorder(store=self.store, endpoints=self.endpoints, clock=self.clock)
+        self.dispatcher = Dispatcher(
+            clock=self.clock,
+            store=self.store,
+            sender=self.sender,
+            endpoints=self.endpoints,
+            recorder=self.recorder,
+            metrics=Metrics(version="test"),
+            draw=self._random.random,
+            max_in_flight=self._max_in_flight,
+        )
+        self.intake = Intake(
+            clock=self.clock,
+            store=self.store,
+            endpoints=self.endpoints,
+            dispatcher=self.dispatcher,
+            ids=self.ids,
+            settings=self._ingest,
+        )
+        self.directory = EndpointDirectory(
+            clock=self.clock,
+            store=self.store,
+            sender=self.sender,
+            endpoints=self.endpoints,
+            dispatcher=self.dispatcher,
+            ids=self.ids,
+            schema=self.schema,
+        )
+        self.desk = DeliveryDesk(
+            clock=self.clock, store=self.store, endpoints=self.endpoints, dispatcher=self.dispatcher
+        )
+        self._recording = asyncio.create_task(self.recorder.run())
+        await self.dispatcher.start()
+
+    async def stop(self) -> None:
+        """Close, and raise whatever went wrong outside an attempt."""
+        self._recording.cancel()
+        await asyncio.gather(self._recording, return_exceptions=True)
+        self.dispatcher.abort()
+        await self.dispatcher.drain(0.0)
+        await self.store.close()
+        if self.dispatcher.failed.done():
+            self.dispatcher.failed.result()
+
+    async def accept(self, *drafts: Draft) -> list[Acceptance]:
+        """Hand in events and wait until they are on disk."""
+        return await self.intake.accept(drafts or [builders.draft()])
+
+    def live(self, endpoint_id: str = builders.ORDERS) -> LiveEndpoint:
+        """Return an endpoint that exists."""
+        live = self.endpoints.get(EndpointId(endpoint_id))
+        assert live is not None
+        return live
+
+    def record(self, endpoint_id: str = builders.ORDERS) -> EndpointRecord:
+        """Return the endpoint's record with its present health."""
+        return self.live(endpoint_id).current_record()
+
+    def sent(self, endpoint_id: str = builders.ORDERS) -> list[Sent]:
+        """Return the attempts made so far, in order."""
+        return self.sender.to(endpoint_id)
+
+    async def deliveries(self, which: DeliveryFilter | None = None) -> list[Delivery]:
+        """Return all deliveries in the store, oldest first."""
+        found: list[Delivery] = []
+        before: int | None = None
+        while True:
+            page = await self.store.deliveries(which or DeliveryFilter(), limit=500, before=before)
+            found += page.items
+            before = page.next_before
+            if before is None:
+                return found[::-1]
+
+    async def attempts(self, delivery_id: DeliveryId) -> list[Attempt]:
+        """Return the recorded attempts of a delivery, oldest first."""
+        return await self.store.attempts(delivery_id)
+
+
+@asynccontextmanager
+async def running_engine(
+    clock: VirtualClock,
+    directory: Path,
+    *definitions: EndpointDefinition,
+    seed: int = 1,
+    max_in_flight: int = 64,
+    ingest: Ingest | None = None,
+) -> AsyncIterator[EngineUnderTest]:
+    """Run an engine over `directory / "webhookd.db"`; a second one over the same directory continues the first's work."""
+    engine = EngineUnderTest(
+        clock, directory / "webhookd.db", seed=seed, max_in_flight=max_in_flight, ingest=ingest or Ingest()
+    )
+    await engine.start(definitions)
+    try:
+        yield engine
+    finally:
+        await engine.stop()

@@ -1,0 +1,364 @@
+"""The daemon: builds the rooms, joins them, and leads them from start to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import uvloop
+
+from webhookd import __version__, config, logs, systemd
+from webhookd.api import Api, bind
+from webhookd.clock import SystemClock
+from webhookd.core.ids import IdGenerator
+from webhookd.core.settings import ActivatedAddress, Listen, NetworkRules, Settings
+from webhookd.engine import reconcile
+from webhookd.engine.desk import DeliveryDesk
+from webhookd.engine.directory import EndpointDirectory
+from webhookd.engine.dispatcher import Dispatcher
+from webhookd.engine.endpoints import LiveEndpoints
+from webhookd.engine.intake import Intake
+from webhookd.engine.monitor import EngineMonitor
+from webhookd.engine.recorder import Recorder
+from webhookd.engine.upkeep import Heartbeat, Upkeep
+from webhookd.errors import ConfigError, ConfigErrors, WebhookdError
+from webhookd.metrics import Metrics, Readings
+from webhookd.net.sender import HttpSender
+from webhookd.store.sqlite import SqliteStore, open_store
+
+log = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL_SECONDS = 0.0002
+_LOG_FLUSH_SECONDS = 2.0
+_SAFE_SQLITE = (3, 51, 3)
+
+
+def run(config_path: Path | None) -> int:
+    """Serve until told to stop, and return the exit code.
+
+    What is wrong with the configuration is raised as ConfigErrors before anything is touched. Any other failure is
+    logged and ends the process here and now: the database's thread would otherwise keep it alive.
+    """
+    settings = config.load_settings(config_path, environ=os.environ)
+    logs.configure()
+    # The database thread must get hold of the interpreter between two callbacks of a busy loop.
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(config_path, settings))
+    except WebhookdError as error:
+        log.critical("daemon.failed", extra={"fields": {"reason": str(error), "exit_code": error.exit_code}})
+        _exit_now(error.exit_code)
+    except MemoryError:
+        _exit_now(WebhookdError.exit_code)
+    except Exception:
+        log.critical("daemon.crashed", exc_info=True, extra={"fields": {"exit_code": WebhookdError.exit_code}})
+        _exit_now(WebhookdError.exit_code)
+    logs.flush(_LOG_FLUSH_SECONDS)
+    return 0
+
+
+async def _serve(config_path: Path | None, settings: Settings) -> None:
+    daemon = Daemon(config_path, settings)
+    await daemon.start()
+    await daemon.serve()
+    await daemon.stop()
+
+
+class Daemon:
+    """One life of the daemon: `start`, `serve` until told to stop, `stop`."""
+
+    def __init__(self, config_path: Path | None, settings: Settings) -> None:
+        self._config_path = config_path
+        self._settings = settings
+        self._clock = SystemClock()
+        self._metrics = Metrics(version=__version__)
+        self._stop = asyncio.Event()
+        self._supervised: set[asyncio.Future[Any]] = set()
+        self._wants_reload = asyncio.Event()
+        self._reload_failure: str | None = None
+
+    async def start(self) -> None:
+        """Bring everything up, in the order in which it depends on each other; READY comes last."""
+        settings, clock, loop = self._settings, self._clock, asyncio.get_running_loop()
+        logs.install_loop_handler(loop)
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, self._told_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._wants_reload.set)
+        network = _clamp_to_descriptors(settings.network)
+        self._say_what_is_in_force(network)
+
+        self.store = await self._open_store()
+        self._ids = IdGenerator(highest=await self.store.highest_id())
+        self.endpoints = LiveEndpoints()
+        schema = config.Schema(settings)
+        await reconcile.load(
+            self.endpoints, clock=clock, store=self.store, declared=settings.endpoints, schema=schema
+        )
+        self.sender = HttpSender(network, clock)
+        self.recorder = Recorder(store=self.store, endpoints=self.endpoints, clock=clock)
+        self.dispatcher = Dispatcher(
+            clock=clock,
+            store=self.store,
+            sender=self.sender,
+            endpoints=self.endpoints,
+            recorder=self.recorder,
+            metrics=self._metrics,
+            draw=random.random,
+            max_in_flight=network.max_in_flight,
+        )
+        self.intake = Intake(
+            clock=clock,
+            store=self.store,
+            endpoints=self.endpoints,
+            dispatcher=self.dispatcher,
+            ids=self._ids,
+            settings=settings.ingest,
+        )
+        self.directory = EndpointDirectory(
+            clock=clock,
+            store=self.store,
+            sender=self.sender,
+            endpoints=self.endpoints,
+            dispatcher=self.dispatcher,
+            ids=self._ids,
+            schema=schema,
+        )
+        self.monitor = EngineMonitor(
+            clock=clock,
+            store=self.store,
+            endpoints=self.endpoints,
+            dispatcher=self.dispatcher,
+            recorder=self.recorder,
+            intake=self.intake,
+        )
+        self.api = Api(
+            acceptor=self.intake,
+            directory=self.directory,
+            desk=DeliveryDesk(clock=clock, store=self.store, endpoints=self.endpoints, dispatcher=self.dispatcher),
+            monitor=self.monitor,
+            history=self.store,
+            settings=settings,
+            version=__version__,
+            metrics_text=self._metrics_text,
+            observer=self._metrics,
+        )
+        self._supervise(self.store.failure(), "the writer")
+        self._supervise(self.recorder.run(), "the recorder")
+        self._supervise(Upkeep(clock=clock, store=self.store).run(), "retention")
+        heartbeat = Heartbeat(
+            clock=clock, store=self.store, dispatcher=self.dispatcher, metrics=self._metrics, alive=self._feed_watchdog
+        )
+        self._supervise(heartbeat.run(), "the heartbeat")
+        self._supervise(self._reload_when_asked(), "reloading")
+        self._supervised.add(self.dispatcher.failed)
+        for listen, listening in self._bind():
+            await self.api.serve(listening, listen)
+        await self.dispatcher.start()
+        systemd.notify("READY=1", "STATUS=accepting and delivering")
+        log.info("daemon.started", extra={"fields": {"version": __version__, "pid": os.getpid()}})
+
+    async def serve(self) -> None:
+        """Return when told to stop; raise what ended a task that must not end."""
+        stopping = asyncio.ensure_future(self._stop.wait())
+        done, _ = await asyncio.wait({stopping, *self._supervised}, return_when=asyncio.FIRST_COMPLETED)
+        for future in done - {stopping}:
+            if (error := future.exception()) is not None:
+                raise error
+
+    async def stop(self) -> None:
+        """Take nothing more, let attempts in flight end within the drain timeout, record them, and close."""
+        systemd.notify("STOPPING=1")
+        grace = self._settings.network.drain_timeout_seconds
+        log.info("daemon.stopping", extra={"fields": {"in_flight": self.dispatcher.lanes.in_flight, "grace": grace}})
+        self.intake.refusal = "webhookd is shutting down"
+        self.api.stop_accepting()
+        self._stop.clear()
+        draining = asyncio.ensure_future(self.dispatcher.drain(grace))
+        hurried = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            self.dispatcher.abort()
+        interrupted = await draining
+        hurried.cancel()
+        await self.recorder.flushed()
+        await self.api.close()
+        for future in self._supervised:
+            future.cancel()
+        await self.sender.close()
+        await self.store.close()
+        log.info("daemon.stopped", extra={"fields": {"interrupted": interrupted}})
+
+    def _told_to_stop(self) -> None:
+        self._stop.set()
+
+    def _supervise(self, work: Coroutine[Any, Any, Any], what: str) -> None:
+        """Run `work` for as long as the daemon lives; whatever way it ends otherwise, the process ends with it."""
+
+        async def watched() -> NoReturn:
+            result = await work
+            if isinstance(result, BaseException):
+                raise result
+            raise RuntimeError(f"{what} ended without being told to")
+
+        self._supervised.add(asyncio.ensure_future(watched()))
+
+    async def _open_store(self) -> SqliteStore:
+        store = await open_store(
+            self._settings.storage,
+            idempotency_window_seconds=self._settings.ingest.idempotency_window_seconds,
+            clock=self._clock,
+            mint=lambda: self._ids.mint(self._clock.now_ms()),
+            on_commit=self._metrics.commit,
+        )
+        for warning in store.warnings:
+            log.warning("store.warned", extra={"fields": {"reason": warning}})
+        version = tuple(int(part) for part in store.sqlite_version.split("."))
+        if version < _SAFE_SQLITE:
+            log.info(
+                "sqlite.noted",
+                extra={
+                    "fields": {
+                        "version": store.sqlite_version,
+                        "advice": "no other program may checkpoint this database (Litestream needs 3.51.3 or newer)",
+                    }
+                },
+            )
+        return store
+
+    def _bind(self) -> list[tuple[Listen, socket.socket]]:
+        """Open every listener before the first is served, so that a refused one leaves nothing half-open."""
+        passed = systemd.listen_sockets()
+        bound: list[tuple[Listen, socket.socket]] = []
+        complaints: list[ConfigError] = []
+        for number, listen in enumerate(self._settings.listen):
+            key = f"listen[{number}].address"
+            try:
+                if isinstance(listen.address, ActivatedAddress):
+                    sockets = systemd.claim_sockets(passed, listen.address.name, key=key)
+                    bound += [(listen, claimed) for claimed in sockets]
+                else:
+                    bound.append((listen, bind(listen.address)))
+            except ConfigError as error:
+                complaints.append(error)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                if error.errno == errno.EADDRINUSE:
+                    reason = "the address is in use by another program"
+                complaints.append(ConfigError(key, f"cannot listen on {listen.address}: {reason}"))
+        if complaints:
+            for _, opened in bound:
+                opened.close()
+            raise ConfigErrors(complaints)
+        for listen, opened in bound:
+            log.info("listener.opened", extra={"fields": {"address": _name_of(listen, opened), "role": listen.role}})
+        return bound
+
+    async def _reload_when_asked(self) -> NoReturn:
+        while True:
+            await self._wants_reload.wait()
+            self._wants_reload.clear()
+            systemd.notify("RELOADING=1")
+            try:
+                await self._reload()
+            except ConfigErrors as error:
+                self._reload_failure = str(error)
+                log.error("reload.refused", extra={"fields": {"reason": str(error)}})  # noqa: TRY400 - no traceback
+            else:
+                self._reload_failure = None
+                log.info("reload.applied")
+            self._metrics.reload(ok=self._reload_failure is None)
+            systemd.notify("READY=1")
+
+    async def _reload(self) -> None:
+        """Swap in the file as it is now, or raise ConfigErrors and leave everything as it was."""
+        settings = config.load_settings(self._config_path, environ=os.environ)
+        conflicts = config.reload_conflicts(self._settings, settings)
+        if conflicts:
+            raise ConfigErrors(conflicts)
+        schema = config.Schema(settings)
+        await self.directory.reload(settings.endpoints, schema)
+        network = _clamp_to_descriptors(settings.network)
+        self._settings = settings
+        self.intake.settings = settings.ingest
+        self.sender.replace_network(network)
+        self.dispatcher.resize(network.max_in_flight)
+        self.api.apply(settings)
+        self.store.apply(settings.storage, idempotency_window_seconds=settings.ingest.idempotency_window_seconds)
+        self._say_what_is_in_force(network)
+
+    def _say_what_is_in_force(self, network: NetworkRules) -> None:
+        source = str(self._settings.source) if self._settings.source else "built-in defaults"
+        fields: dict[str, object] = {"source": source, "database": str(self._settings.storage.path)}
+        if network.allow:
+            fields["private_ranges_allowed"] = ", ".join(str(block) for block in network.allow)
+        log.info("config.loaded", extra={"fields": fields})
+        for warning in self._settings.warnings:
+            log.warning("config.warned", extra={"fields": {"reason": warning}})
+
+    async def _metrics_text(self) -> bytes:
+        status, counts, space = self.monitor.status(), await self.monitor.counts(), await self.monitor.space()
+        return self._metrics.render(
+            Readings(
+                pending=counts.pending,
+                held=counts.held,
+                oldest_due_timestamp_seconds=None if status.oldest_due_ms is None else status.oldest_due_ms / 1000,
+                in_flight={"fast": status.in_flight_fast, "slow": status.in_flight_slow},
+                endpoints={"enabled": status.endpoints_enabled, "disabled": status.endpoints_disabled},
+                consecutive_failures={
+                    live.record.id: live.health.failed_attempts for live in self.endpoints if live.health.failed_attempts
+                },
+                store_bytes=space.used_bytes,
+                wal_bytes=space.wal_bytes,
+            )
+        )
+
+    def _feed_watchdog(self) -> None:
+        status = self.monitor.status()
+        if status.stuck is not None:
+            log.error("daemon.stuck", extra={"fields": {"reason": status.stuck}})
+            return
+        degraded = status.refusing or (f"reload refused: {self._reload_failure}" if self._reload_failure else "no")
+        in_flight = status.in_flight_fast + status.in_flight_slow
+        systemd.notify("WATCHDOG=1", f"STATUS=in flight={in_flight} resting={status.resting} degraded={degraded}")
+
+
+def _clamp_to_descriptors(network: NetworkRules) -> NetworkRules:
+    """Raise the soft descriptor limit to the hard one, and leave three quarters of it to everything but deliveries."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    most = max(2, soft // 4) if soft != resource.RLIM_INFINITY else network.max_in_flight
+    if network.max_in_flight <= most:
+        return network
+    log.warning(
+        "config.clamped",
+        extra={"fields": {"key": "network.max_in_flight", "from": network.max_in_flight, "to": most, "limit": soft}},
+    )
+    return replace(network, max_in_flight=most)
+
+
+def _name_of(listen: Listen, opened: socket.socket) -> str:
+    if opened.family == socket.AF_UNIX:
+        return f"unix:{opened.getsockname()}"
+    host, port = opened.getsockname()[:2]
+    return f"{listen.address} ({host} port {port})"
+
+
+def _exit_now(code: int) -> NoReturn:
+    logs.flush(_LOG_FLUSH_SECONDS)
+    os._exit(code)
