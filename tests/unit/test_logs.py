@@ -17,6 +17,8 @@ import time
 import pytest
 
 from webhookd import logs
+from webhookd.logs.lines import json_line
+from webhookd.logs.writer import MAX_QUEUED_LINES
 
 LOG = logging.getLogger("webhookd.test")
 
@@ -113,7 +115,7 @@ def test_any_value_can_be_logged(style, value):
 
 def test_arguments_that_do_not_fit_their_format_are_still_logged():
     record = logging.LogRecord("webhookd", logging.INFO, "", 0, "%d of them", ("many",), None)
-    assert json.loads(logs.json_line(record))["message"] == "%d of them ('many',)"
+    assert json.loads(json_line(record))["message"] == "%d of them ('many',)"
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
@@ -220,7 +222,7 @@ async def test_a_blocked_sink_never_delays_the_loop_and_drops_are_counted_and_to
     told = sum(entry["count"] for entry in entries if entry["message"] == "log_lines.dropped")
     kept = [entry["number"] for entry in entries if entry["message"] == "line.logged"]
     assert told == writer.dropped == sent - len(kept)
-    assert len(kept) >= logs.MAX_QUEUED_LINES
+    assert len(kept) >= MAX_QUEUED_LINES
     assert kept == sorted(kept)
     assert entries[-1]["message"] == "line.last"
 
