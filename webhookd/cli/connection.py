@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 PAGE_SIZE = 500
 
+_MOST_DIGITS = 1000
+_SPACE = re.compile(r"[ \t\r\n:,]*")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -34,7 +38,8 @@ class Answer:
     def json(self) -> dict[str, object]:
         """Return the JSON object in the body. Raises CommandFailedError: whatever answered is no webhookd."""
         try:
-            decoded = json.loads(self.body)
+            # As text, since Python refuses to make numbers of more than 4,300 digits, which JSON allows.
+            decoded = json.loads(self.body, parse_int=_whole_number)
         except (ValueError, RecursionError):
             decoded = None
         if not isinstance(decoded, dict):
@@ -42,6 +47,18 @@ class Answer:
                 f"the answer (status {self.status}) is not a JSON object; is that a webhookd?", code=Exit.FAILED
             )
         return decoded
+
+    def member(self, name: str) -> bytes:
+        """Return the bytes of one value of the JSON object in the body, untouched; nothing where it is not there."""
+        text, decoder = self.body.decode(), json.JSONDecoder(parse_int=str, parse_float=str)
+        at = text.index("{") + 1
+        while (begin := _token(text, at)) < len(text) and text[begin] != "}":
+            key, at = decoder.raw_decode(text, begin)
+            begin = _token(text, at)
+            _, at = decoder.raw_decode(text, begin)
+            if key == name:
+                return text[begin:at].encode()
+        return b""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -195,6 +212,16 @@ def refusal(answer: Answer) -> CommandFailedError:
         hint=hint,
         problem=problem,
     )
+
+
+def _token(text: str, at: int) -> int:
+    """Return where the next token that says something begins."""
+    between = _SPACE.match(text, at)
+    return between.end() if between else at
+
+
+def _whole_number(digits: str) -> int | str:
+    return int(digits) if len(digits) < _MOST_DIGITS else digits
 
 
 def segment(text: str) -> str:

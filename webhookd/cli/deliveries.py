@@ -10,11 +10,11 @@ from webhookd.cli.commands import CONNECTION, Commands, Session, accepts, pass_s
 from webhookd.cli.connection import segment
 from webhookd.cli.lists import Row, filtered, print_list
 from webhookd.cli.output import emit, emit_answer, pairs, table
-from webhookd.cli.text import counted, milliseconds, printable
+from webhookd.cli.text import milliseconds, printable
 
 DELIVERY_HEADS = ("DELIVERY", "STATE", "TYPE", "ENDPOINT", "ATTEMPTS", "CREATED", "NEXT OR END")
 
-_EXCERPT_CHARACTERS = 80
+EXCERPT_CHARACTERS = 80
 
 _REASONS = {
     "retries_exhausted": "every retry failed",
@@ -143,7 +143,7 @@ def _attempt_row(attempt: Row) -> tuple[object, ...]:
         milliseconds(attempt.get("duration_ms")),
         result_of(attempt),
         _phases(attempt.get("phases")),
-        _first_line(attempt.get("excerpt")),
+        _shortened(attempt.get("excerpt")),
     )
 
 
@@ -164,12 +164,6 @@ def _phases(phases: object) -> str:
     return ", ".join(f"{name} {took}" for name, key in named if (took := milliseconds(phases.get(key))))
 
 
-def _first_line(excerpt: object) -> str:
-    if not isinstance(excerpt, str) or not excerpt.strip():
-        return ""
-    first, _, rest = excerpt.strip().partition("\n")
-    shown = printable(first.rstrip("\r"))
-    if len(shown) > _EXCERPT_CHARACTERS:
-        return shown[:_EXCERPT_CHARACTERS] + "…"
-    more = rest.count("\n") + 1 if rest else 0
-    return f"{shown} (+{counted(more, 'line')})" if more else shown
+def _shortened(excerpt: object) -> str:
+    shown = printable(excerpt)
+    return shown if len(shown) <= EXCERPT_CHARACTERS else shown[:EXCERPT_CHARACTERS] + "…"

@@ -24,6 +24,7 @@ from webhookd.cli.text import counted, printable
 from webhookd.core.verifying import verify_standard
 
 ONCE_TIMEOUT_SECONDS = 30.0
+ANSWER_TIMEOUT_SECONDS = 10.0
 EVENT_INTERVAL_SECONDS = 4.0
 FAILURES = 2
 REMEMBERED_EVENTS = 1000
@@ -187,11 +188,16 @@ def _deliver_once(session: Session, daemon: DemoDaemon, ended: threading.Event) 
 def _send(daemon: DemoDaemon, name: str) -> int:
     payload = resources.files("webhookd.cli").joinpath("samples", f"{name}.json").read_bytes()
     headers = {"Content-Type": "application/json"}
-    accepted = daemon.client.ask("POST", f"/v1/events/{segment(name)}", body=payload, headers=headers).json()
-    deliveries = accepted.get("deliveries")
+    answer = daemon.client.ask(
+        "POST", f"/v1/events/{segment(name)}", body=payload, headers=headers, timeout_seconds=ANSWER_TIMEOUT_SECONDS
+    )
+    deliveries = answer.json().get("deliveries")
     return deliveries if isinstance(deliveries, int) else 0
 
 
 def _deliveries(daemon: DemoDaemon) -> list[Row]:
-    rows = daemon.client.ask("GET", "/v1/deliveries", query={"limit": str(SHOWN_DELIVERIES)}).json().get("data")
+    answer = daemon.client.ask(
+        "GET", "/v1/deliveries", query={"limit": str(SHOWN_DELIVERIES)}, timeout_seconds=ANSWER_TIMEOUT_SECONDS
+    )
+    rows = answer.json().get("data")
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

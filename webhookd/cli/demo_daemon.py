@@ -145,7 +145,7 @@ class DemoDaemon:
             if self._interrupted():
                 raise CommandFailedError("interrupted before the daemon was ready")
             try:
-                if self.client.request("GET", "/readyz").status == 200:
+                if self.client.request("GET", "/readyz", timeout_seconds=1.0).status == 200:
                     return
             except CommandFailedError:
                 pass

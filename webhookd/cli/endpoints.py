@@ -23,7 +23,19 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 TEST_TIMEOUT_SECONDS = 900.0
 """A test send lasts as long as the timeout of its endpoint, which is the daemon's to keep."""
 
-_SHOWN_APART = {"id", "declared", "status", "disabled_reason", "health", "last_attempt", "url", "secret"}
+_JSON = {"Content-Type": "application/json"}
+_SHOWN_APART = {
+    "id",
+    "declared",
+    "created_at",
+    "disabled_at",
+    "status",
+    "disabled_reason",
+    "health",
+    "last_attempt",
+    "url",
+    "secret",
+}
 
 _DISABLED = {
     "failing": "its failing streak grew too long",
@@ -106,7 +118,7 @@ def add(session: Session, /, url: str, endpoint_id: str | None, **keys: Any) -> 
     A secret that had to be generated is printed, this once.
     """
     document = {"url": url, **({"id": endpoint_id} if endpoint_id is not None else {}), **_document(keys)}
-    answer = session.client().ask("POST", "/v1/endpoints", document=document)
+    answer = session.client().ask("POST", "/v1/endpoints", body=_body(document, keys["sample"]), headers=_JSON)
     _answer(session, answer)
     if not session.as_json and answer.json().get("secret"):
         note("Keep the secret: it is not shown again.")
@@ -125,9 +137,10 @@ def update(session: Session, /, endpoint_id: str, url: str | None, unset: tuple[
     Only the keys that are named change, also for deliveries already queued. --type replaces all types.
     """
     patch = {**({"url": url} if url is not None else {}), **_document(keys), **dict.fromkeys(unset)}
-    if not patch:
+    if not patch and keys["sample"] is None:
         raise click.UsageError("nothing to change; name a key, such as --url, --set or --unset")
-    _answer(session, session.client().ask("PATCH", f"/v1/endpoints/{segment(endpoint_id)}", document=patch))
+    body = _body(patch, keys["sample"])
+    _answer(session, session.client().ask("PATCH", f"/v1/endpoints/{segment(endpoint_id)}", body=body, headers=_JSON))
 
 
 @endpoints.command()
@@ -205,12 +218,20 @@ def _document(keys: Mapping[str, Any]) -> dict[str, object]:
         document["types"] = list(keys["types"])
     if keys["secret_file"] is not None:
         document["secret"] = _read(keys["secret_file"]).strip()
-    if keys["sample"] is not None:
-        try:
-            document["sample"] = json.loads(_read(keys["sample"]))
-        except (ValueError, RecursionError) as error:
-            raise click.UsageError(f"--sample: {keys['sample']} is not JSON: {error}") from error
     return {**document, **keys["settings"]}
+
+
+def _body(document: Mapping[str, object], sample: Path | None) -> bytes:
+    """Return the document as JSON; the bytes of the sample stand in it as they are, since they are sent like that."""
+    if sample is None:
+        return json.dumps(document, ensure_ascii=False).encode()
+    text = _read(sample)
+    try:
+        json.loads(text, parse_int=str)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"--sample: {sample} is not JSON: {error}") from error
+    others = json.dumps({name: value for name, value in document.items() if name != "sample"}, ensure_ascii=False)
+    return f'{others[:-1]}{", " if others != "{}" else ""}"sample": {text.strip()}}}'.encode()
 
 
 def _read(path: Path) -> str:
@@ -250,7 +271,8 @@ def _print_endpoint(endpoint: Row) -> None:
             "url": endpoint.get("url"),
             "secret": endpoint.get("secret"),
             "status": endpoint.get("status"),
-            "disabled": _DISABLED.get(reason, reason) if isinstance(reason, str) else None,
+            "because": _DISABLED.get(reason, reason) if isinstance(reason, str) else None,
+            "disabled at": endpoint.get("disabled_at"),
             "declared": "in the configuration file" if endpoint.get("declared") else None,
             "failing": _streak(health),
             "last success": health.get("last_success_at"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from webhookd.cli.commands import CONNECTION, Commands, Session, accepts, pass_session
-from webhookd.cli.connection import segment
+from webhookd.cli.connection import Answer, segment
 from webhookd.cli.deliveries import DELIVERY_HEADS, delivery_row
 from webhookd.cli.lists import Row, filtered, print_list
 from webhookd.cli.output import emit, emit_answer, note, pairs, table
@@ -46,7 +45,7 @@ def show(session: Session, event_id: str, *, payload: bool) -> None:
         return
     event = answer.json()
     if payload:
-        click.echo(_payload(event), nl=False)
+        click.echo(_payload(answer, event), nl=False)
         return
     pairs(
         {
@@ -107,12 +106,10 @@ def _rows(value: object) -> list[Row]:
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
-def _payload(event: Row) -> bytes:
+def _payload(answer: Answer, event: Row) -> bytes:
     encoded = event.get("payload_base64")
     if isinstance(encoded, str):
         import base64
 
         return base64.b64decode(encoded)
-    payload = event.get("payload")
-    text = payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)
-    return text.encode("utf-8", "surrogatepass")
+    return answer.member("payload")

@@ -21,9 +21,9 @@ def serve(session: Session) -> None:
     It stays in the foreground. SIGTERM finishes the attempts in flight and ends with 0; SIGHUP reads the
     configuration again.
     """
-    from webhookd import daemon
+    from webhookd.daemon import run
 
-    raise click.exceptions.Exit(daemon.run(session.config))
+    raise click.exceptions.Exit(run(session.config))
 
 
 @click.command("check-config", cls=Command)

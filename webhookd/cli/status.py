@@ -40,24 +40,25 @@ def _print(said: Row, *, ready: bool, why_not: str) -> None:
     pending, held = counts.get("pending", 0), counts.get("held", 0)
     ended = ", ".join(f"{counts.get(state, 0)} {state}" for state in ("delivered", "dead", "cancelled"))
     kept = f" ({held} of them held, as their endpoint is disabled)" if held else ""
+    emit(f"{counted(said.get('events', 0), 'event')} kept")
     emit(f"{counted(pending, 'delivery', 'deliveries')} pending{kept}, {ended}")
     oldest = said.get("oldest_due_at")
-    emit(f"the oldest one due is of {printable(oldest)}" if oldest else "nothing is overdue")
-    emit(f"{_in_flight(said.get('in_flight'))} in flight")
+    emit(f"the oldest pending delivery is due at {printable(oldest)}" if oldest else "no delivery is due")
+    in_flight = _table(said, "in_flight")
+    emit(f"in flight: {in_flight.get('fast', 0)} fast, {in_flight.get('slow', 0)} slow")
+    endpoints = _table(said, "endpoints")
+    resting = f"; {said['resting']} of them resting after failures" if said.get("resting") else ""
+    emit(f"endpoints: {endpoints.get('enabled', 0)} enabled{resting}, {endpoints.get('disabled', 0)} disabled")
     database = _table(said, "database")
     emit(
-        f"the database uses {size(database.get('used_bytes'))}, its log {size(database.get('wal_bytes'))}; "
-        f"{size(database.get('free_bytes'))} are free"
+        f"database: {size(database.get('used_bytes'))} in use, {size(database.get('wal_bytes'))} of log, "
+        f"{size(database.get('free_bytes'))} free on disk"
     )
-    needy = [row for row in _rows(said) if _attention(row)]
     emit()
-    if not needy:
-        emit("nothing needs attention")
-        return
-    emit("needs attention:")
-    for row in needy:
-        for line in _attention(row):
-            emit(f"  {line}")
+    lines = [line for endpoint in _rows(said.get("attention")) for line in _attention(endpoint)]
+    emit("needs attention:" if lines else "nothing needs attention")
+    for line in lines:
+        emit(f"  {line}")
 
 
 def _attention(endpoint: Row) -> list[str]:
@@ -65,7 +66,6 @@ def _attention(endpoint: Row) -> list[str]:
     name = printable(endpoint.get("id"))
     health = _table(endpoint, "health")
     failed = health.get("failed_attempts") or 0
-    waiting = health.get("held") or health.get("pending") or 0
     streak = f"{failed} failed attempts on {counted(health.get('failing_days'), 'date')}" if failed else ""
     if endpoint.get("status") == "disabled":
         match endpoint.get("disabled_reason"):
@@ -77,8 +77,7 @@ def _attention(endpoint: Row) -> list[str]:
                 why, then = "it left the configuration file", "declare it again, or cancel its deliveries"
             case _:
                 why, then = "by request", f"webhookd endpoints enable {name} resumes it"
-        owed = f"; {counted(waiting, 'delivery', 'deliveries')} held" if waiting else ""
-        return [f"{name} is {colored('disabled')}: {why}{owed}", f"  {then}"]
+        return [f"{name} is {colored('disabled')}: {why}", f"  {then}"]
     if failed:
         since = health.get("last_success_at")
         ever = f", last success {printable(since)}" if since else ", no success yet"
@@ -89,16 +88,8 @@ def _attention(endpoint: Row) -> list[str]:
     return []
 
 
-def _in_flight(value: object) -> str:
-    if isinstance(value, dict):
-        lanes = ", ".join(f"{count} {printable(lane)}" for lane, count in value.items() if isinstance(count, int))
-        return lanes or "none"
-    return printable(value)
-
-
-def _rows(said: Row) -> list[Row]:
-    rows = said.get("endpoints")
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+def _rows(value: object) -> list[Row]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def _table(said: Row, name: str) -> Row:
@@ -111,4 +102,4 @@ def _detail(answer: Answer) -> str:
         said = answer.json()
     except CommandFailedError:
         return "it does not say why"
-    return printable(said.get("detail") or said.get("reason") or said.get("status"))
+    return printable(said.get("detail") or said.get("title"))

@@ -142,7 +142,7 @@ def test_a_delivery_is_shown_with_its_attempts(run, daemon):
     assert "every retry failed" in shown
     first, second = shown.splitlines()[-2:]
     assert "connect 1 ms, first byte 9 ms" in first
-    assert "\\x1b[31moops (+1 line)" in first
+    assert first.endswith("\\x1b[31moops\\nsecond")
     assert "5.0 s  timeout: no answer within 5 s" in second
 
 
@@ -165,12 +165,43 @@ def test_an_event_is_shown_with_deliveries_and_the_rest(run, daemon):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "printed"),
-    [("payload", '{"a": "ä"}', '{"a": "ä"}'.encode()), ("payload_base64", "AP8K", b"\x00\xff\n")],
+    "payload",
+    [b'{ "a": 1e400,\r\n  "a": "\xc3\xa4", "payload": 7 }', b'"text"', b"1" * 5000, b"[1, 2.50]"],
+    ids=["object", "text", "number", "list"],
 )
-def test_a_payload_is_printed_as_it_was_sent(run, daemon, key, value, printed):
-    daemon.answer("GET", "/v1/events/evt_1", {**EVENT, key: value, "deliveries": [], "not_matched": []})
-    assert run("events", "show", "evt_1", "--payload").stdout_bytes == printed
+def test_a_json_payload_is_printed_as_it_was_sent(run, daemon, payload):
+    answer = b'{"id":"evt_1","x":{"payload":0},"payload":' + payload + b',"deliveries":[],"not_matched":[]}'
+    daemon.answer("GET", "/v1/events/evt_1", answer)
+    result = run("events", "show", "evt_1", "--payload")
+    assert result.stdout_bytes == payload, result.stderr
+
+
+def test_any_other_payload_is_printed_as_it_was_sent(run, daemon):
+    daemon.answer("GET", "/v1/events/evt_1", {**EVENT, "payload_base64": "AP8K", "deliveries": [], "not_matched": []})
+    assert run("events", "show", "evt_1", "--payload").stdout_bytes == b"\x00\xff\n"
+
+
+def test_json_is_one_line_whatever_the_payload_looks_like(run, daemon):
+    daemon.answer("GET", "/v1/events/evt_1", b'{"id":"evt_1","payload":{\r\n"a": "x\\ny"}}')
+    assert run("events", "show", "evt_1", "--json").stdout == '{"id":"evt_1","payload":{  "a": "x\\ny"}}\n'
+
+
+def test_a_sample_reaches_the_daemon_byte_for_byte(run, daemon, tmp_path):
+    (tmp_path / "sample").write_bytes(b'{ "n": 1.50, "n": 2 }\n')
+    daemon.answer("PATCH", "/v1/endpoints/orders", ENDPOINT)
+    daemon.answer("POST", "/v1/endpoints", ENDPOINT, 201)
+    run("endpoints", "update", "orders", "--sample", tmp_path / "sample")
+    run("endpoints", "add", "https://x.example", "--sample", tmp_path / "sample")
+    assert [asked.body for asked in daemon.asked] == [
+        b'{"sample": { "n": 1.50, "n": 2 }}',
+        b'{"url": "https://x.example", "sample": { "n": 1.50, "n": 2 }}',
+    ]
+
+
+def test_a_sample_that_is_no_json_is_a_usage_error(run, daemon, tmp_path):
+    (tmp_path / "sample").write_text('1}, "url": "x"')
+    assert run("endpoints", "update", "orders", "--sample", tmp_path / "sample").exit_code == 2
+    assert daemon.asked == []
 
 
 @pytest.mark.parametrize(("arguments", "sent"), [((), {}), (("--endpoint", "orders"), {"endpoint": "orders"})])
