@@ -1,0 +1,1 @@
+"""The pieces of the store that decide without a store around them."""
