@@ -184,7 +184,7 @@ class Daemon:
         grace = self._settings.network.drain_timeout_seconds
         log.info("daemon.stopping", extra={"fields": {"in_flight": self.dispatcher.lanes.in_flight, "grace": grace}})
         self.intake.refusal = "webhookd is shutting down"
-        self.api.stop_accepting()
+        self.api.drain()
         self._stop.clear()
         draining = asyncio.ensure_future(self.dispatcher.drain(grace))
         hurried = asyncio.ensure_future(self._stop.wait())
@@ -354,7 +354,7 @@ def _clamp_to_descriptors(network: NetworkRules) -> NetworkRules:
 
 def _name_of(listen: Listen, opened: socket.socket) -> str:
     if opened.family == socket.AF_UNIX:
-        return f"unix:{opened.getsockname()}"
+        return str(listen.address)
     host, port = opened.getsockname()[:2]
     return f"{listen.address} ({host} port {port})"
 

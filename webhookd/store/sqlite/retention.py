@@ -69,8 +69,7 @@ class Retention:
     """
 
     def __init__(self, storage: Storage) -> None:
-        self._keep_delivered_ms = round(storage.keep_delivered_seconds * 1000)
-        self._keep_dead_ms = round(storage.keep_dead_seconds * 1000)
+        self.apply(storage)
         self._steps: tuple[Callable[[sqlite3.Connection, int], int], ...] = (
             self._deliveries,
             self._events,
@@ -79,6 +78,11 @@ class Retention:
         )
         self._step = 0
         self._after = 0
+
+    def apply(self, storage: Storage) -> None:
+        """Keep for as long as `storage` says, from the next batch on."""
+        self._keep_delivered_ms = round(storage.keep_delivered_seconds * 1000)
+        self._keep_dead_ms = round(storage.keep_dead_seconds * 1000)
 
     def prune(self, db: sqlite3.Connection, *, now_ms: int) -> int:
         """Do one batch; return the rows looked at, 0 when the round is complete and the next call starts another."""

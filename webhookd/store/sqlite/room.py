@@ -27,25 +27,31 @@ class Room:
     ) -> None:
         self._directory = path.parent
         self._log = path.with_name(f"{path.name}-wal")
-        self._storage = storage
+        self.storage = storage
+        self.last_refusal: str | None = None
+        """What the latest look at the room said; may be read from any thread."""
         self._monotonic = monotonic
         self._free_bytes = free_bytes
         self._free = 0
         self._free_at = float("-inf")
 
     def refusal(self, db: sqlite3.Connection) -> str | None:
-        """Return why no event may come in, None when there is room.
+        """Look whether there is room, and return why no event may come in, None when there is.
 
         Pages are counted every time, which costs no I/O inside a transaction; the file system is asked at most four
         times a second.
         """
+        self.last_refusal = self._look(db)
+        return self.last_refusal
+
+    def _look(self, db: sqlite3.Connection) -> str | None:
         used = used_bytes(db)
-        if used >= self._storage.max_size_bytes:
-            return f"the database uses {used} bytes of store.max_size = {self._storage.max_size_bytes}"
+        if used >= self.storage.max_size_bytes:
+            return f"the database uses {used} bytes of store.max_size = {self.storage.max_size_bytes}"
         now = self._monotonic()
         if now - self._free_at >= _FREE_EVERY_SECONDS:
             self._free, self._free_at = self._free_bytes(self._directory), now
-        if self._free < self._storage.min_free_bytes:
+        if self._free < self.storage.min_free_bytes:
             return f"the file system has {self._free} bytes free, less than store.min_free"
         return None
 

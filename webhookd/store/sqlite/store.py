@@ -65,6 +65,16 @@ class SqliteStore:
         self._mint = mint
         self._retention = Retention(storage)
 
+    @property
+    def refusal(self) -> str | None:
+        return self._room.last_refusal
+
+    def apply(self, storage: Storage, *, idempotency_window_seconds: float) -> None:
+        """Follow changed limits and keeping times; the path is the one thing that cannot change."""
+        self._room.storage = storage
+        self._retention.apply(storage)
+        self._writer.apply(idempotency_window_seconds=idempotency_window_seconds)
+
     async def failure(self) -> BaseException:
         """Return the error that ended the writer, once one has; the process must then stop, since nothing is kept.
 
@@ -195,7 +205,7 @@ class SqliteStore:
         return self._writer.checkpoint()
 
     def ping(self) -> Awaitable[None]:
-        return self._writer.ping()
+        return self._writer.look()
 
     async def close(self) -> None:
         # Readers first: the last connection to go is the one that may move the log into the file.

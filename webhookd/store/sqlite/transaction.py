@@ -67,7 +67,7 @@ class Transactions:
 
     def __init__(self, room: Room, *, idempotency_window_ms: int) -> None:
         self._room = room
-        self._window_ms = idempotency_window_ms
+        self.window_ms = idempotency_window_ms
         # Unknown at the start, so the first events bring the list up to date.
         self._unlisted_rows = LIST_EVERY_ROWS
 
@@ -143,7 +143,7 @@ class Transactions:
         if (refusal := self._room.refusal(db)) is not None:
             errors.update(dict.fromkeys(calls, StoreFullError(refusal)))
             return
-        given = accept(db, [call.submissions for call in calls], window_ms=self._window_ms)
+        given = accept(db, [call.submissions for call in calls], window_ms=self.window_ms)
         for call, answer in zip(calls, given, strict=True):
             if isinstance(answer, WebhookdError):
                 errors[call] = answer

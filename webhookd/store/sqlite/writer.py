@@ -29,9 +29,9 @@ QUEUE_BYTES = 64 * MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Aside:
-    """A call that needs the writer but no transaction; `work` is None where it is enough to have been reached."""
+    """A call that needs the writer but no transaction."""
 
-    work: Callable[[sqlite3.Connection], object] | None
+    work: Callable[[sqlite3.Connection], object]
     answer: asyncio.Future[Any]
     rows: int = 0
     size_bytes: int = 0
@@ -54,6 +54,7 @@ class Writer:
     ) -> None:
         self._session = session
         self._transactions = transactions
+        self._room = room
         self._checkpointer = Checkpointer(room)
         self._on_commit = on_commit
         self._queue: deque[Call | Aside] = deque()
@@ -90,9 +91,13 @@ class Writer:
         """Queue a checkpoint."""
         return self.submit(Aside(work=self._checkpointer.run, answer=new_answer()))
 
-    def ping(self) -> asyncio.Future[Any]:
-        """Queue nothing but an answer."""
-        return self.submit(Aside(work=None, answer=new_answer()))
+    def look(self) -> asyncio.Future[Any]:
+        """Queue a look at the room there is; as it goes through the thread, its answer proves that both are alive."""
+        return self.submit(Aside(work=self._room.refusal, answer=new_answer()))
+
+    def apply(self, *, idempotency_window_seconds: float) -> None:
+        """Remember the keys of events accepted from now on for this long."""
+        self._transactions.window_ms = round(idempotency_window_seconds * 1000)
 
     async def close(self) -> None:
         """Commit what is queued, then close the connection; idempotent, and does not raise after a failure."""
@@ -164,8 +169,7 @@ class Writer:
 
     async def _do(self, aside: Aside) -> None:
         try:
-            # Also without work this goes through the thread: an answer proves that both are alive.
-            answer = await self._session.run(aside.work or _nothing)
+            answer = await self._session.run(aside.work)
         except StoreError as error:
             _refuse(aside.answer, error)
             if ends_the_writer(error):
@@ -192,10 +196,6 @@ class Writer:
 def new_answer() -> asyncio.Future[Any]:
     """Return a future for the answer of a call."""
     return asyncio.get_running_loop().create_future()
-
-
-def _nothing(_: sqlite3.Connection) -> None:
-    return None
 
 
 def _refuse(answer: asyncio.Future[Any], error: BaseException) -> None:
