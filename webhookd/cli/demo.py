@@ -31,6 +31,7 @@ REMEMBERED_EVENTS = 1000
 SHOWN_DELIVERIES = 50
 
 _POLL_SECONDS = 0.2
+_PAUSE_SECONDS = 0.3
 # In the order in which they would happen.
 _SAMPLES = ("order.completed", "customer.arrived", "payment.refunded")
 
@@ -166,7 +167,11 @@ def _deliver_until(daemon: DemoDaemon, ended: threading.Event) -> None:
 
 
 def _deliver_once(session: Session, daemon: DemoDaemon, ended: threading.Event) -> None:
-    owed = sum(_send(daemon, name) for name in _SAMPLES)
+    owed = 0
+    for name in _SAMPLES:
+        owed += _send(daemon, name)
+        # Slow enough to be followed by eye.
+        ended.wait(_PAUSE_SECONDS)
     deadline = time.monotonic() + ONCE_TIMEOUT_SECONDS
     while True:
         daemon.check()

@@ -24,6 +24,7 @@ from webhookd.core.settings import TcpAddress, UnixAddress
 START_TIMEOUT_SECONDS = 20.0
 STOP_TIMEOUT_SECONDS = 10.0
 LOG_LINES = 20
+LOG_LINE_CHARACTERS = 1000
 
 _POLL_SECONDS = 0.05
 # The path of a unix socket has 107 bytes (unix(7)); what comes before ours must leave room.
@@ -115,7 +116,7 @@ class DemoDaemon:
             lines = self._log.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
         except OSError:
             return ""
-        return "\n".join(["its log:", *(f"  {line}" for line in lines[-LOG_LINES:])])
+        return "\n".join(["its log:", *(f"  {line[:LOG_LINE_CHARACTERS]}" for line in lines[-LOG_LINES:])])
 
     def _start(self) -> None:
         config = self._directory / "webhookd.toml"
