@@ -104,9 +104,7 @@ class Daemon:
         self._ids = IdGenerator(highest=await self.store.highest_id())
         self.endpoints = LiveEndpoints()
         schema = config.Schema(settings)
-        await reconcile.load(
-            self.endpoints, clock=clock, store=self.store, declared=settings.endpoints, schema=schema
-        )
+        await reconcile.load(self.endpoints, clock=clock, store=self.store, declared=settings.endpoints, schema=schema)
         self.sender = HttpSender(network, clock)
         self.recorder = Recorder(store=self.store, endpoints=self.endpoints, clock=clock)
         self.dispatcher = Dispatcher(
@@ -318,7 +316,9 @@ class Daemon:
                 in_flight={"fast": status.in_flight_fast, "slow": status.in_flight_slow},
                 endpoints={"enabled": status.endpoints_enabled, "disabled": status.endpoints_disabled},
                 consecutive_failures={
-                    live.record.id: live.health.failed_attempts for live in self.endpoints if live.health.failed_attempts
+                    live.record.id: live.health.failed_attempts
+                    for live in self.endpoints
+                    if live.health.failed_attempts
                 },
                 store_bytes=space.used_bytes,
                 wal_bytes=space.wal_bytes,

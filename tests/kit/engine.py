@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from tests.kit import builders
 from tests.kit.clock import VirtualClock, watched
@@ -16,7 +17,7 @@ from webhookd.core.delivery import Delivery
 from webhookd.core.endpoint import EndpointRecord
 from webhookd.core.event import Draft
 from webhookd.core.ids import DeliveryId, EndpointId, IdGenerator
-from webhookd.core.ports import Acceptance, DeliveryFilter, EndpointSchema
+from webhookd.core.ports import Acceptance, DeliveryFilter, EndpointSchema, Outbox
 from webhookd.core.settings import EndpointDefinition, Ingest, Storage
 from webhookd.engine import reconcile
 from webhookd.engine.desk import DeliveryDesk
@@ -25,12 +26,13 @@ from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
 from webhookd.engine.intake import Intake
 from webhookd.engine.recorder import Recorder
+from webhookd.errors import StoreError
 from webhookd.metrics import Metrics
 from webhookd.store.sqlite import open_store
 
 
 class SimpleSchema:
-    """Resolves API-made endpoints to one URL with default rules; what else they may say is the configuration's business."""
+    """Resolves API-made endpoints to their URL with default rules; what else they may say is up to the configuration."""
 
     def resolve(
         self, endpoint_id: EndpointId, given: Mapping[str, object], *, secret: str | None, sample: bytes | None
@@ -66,9 +68,7 @@ class EngineUnderTest:
         self.store, self.outstanding = watched(store)
         self.clock.wait_for(self.outstanding)
         declared = {definition.id: definition for definition in definitions}
-        await reconcile.load(
-            self.endpoints, clock=self.clock, store=self.store, declared=declared, schema=self.schema
-        )
+        await reconcile.load(self.endpoints, clock=self.clock, store=self.store, declared=declared, schema=self.schema)
         self.recorder = Recorder(store=self.store, endpoints=self.endpoints, clock=self.clock)
         self.dispatcher = Dispatcher(
             clock=self.clock,
@@ -117,6 +117,31 @@ class EngineUnderTest:
         """Hand in events and wait until they are on disk."""
         return await self.intake.accept(drafts or [builders.draft()])
 
+    def draining(self, *, grace_seconds: float) -> asyncio.Task[int]:
+        """Begin to drain; the task ends, as time passes, with how many attempts were aborted."""
+
+        async def drain() -> int:
+            interrupted = await self.dispatcher.drain(grace_seconds)
+            await self.recorder.flushed()
+            return interrupted
+
+        return asyncio.create_task(drain())
+
+    def fail_settling(self, error: StoreError) -> asyncio.Event:
+        """Let every attempt to record outcomes fail with `error` until the returned event is cleared."""
+        failing = asyncio.Event()
+        failing.set()
+        settle = self.recorder._store.settle  # noqa: SLF001 - the seam itself is what is being cut
+
+        class Failing:
+            def settle(self, *args: Any) -> Awaitable[None]:
+                if failing.is_set():
+                    raise error
+                return settle(*args)
+
+        self.recorder._store = cast("Outbox", Failing())  # noqa: SLF001
+        return failing
+
     def live(self, endpoint_id: str = builders.ORDERS) -> LiveEndpoint:
         """Return an endpoint that exists."""
         live = self.endpoints.get(EndpointId(endpoint_id))
@@ -156,7 +181,7 @@ async def running_engine(
     max_in_flight: int = 64,
     ingest: Ingest | None = None,
 ) -> AsyncIterator[EngineUnderTest]:
-    """Run an engine over `directory / "webhookd.db"`; a second one over the same directory continues the first's work."""
+    """Run an engine over `directory / "webhookd.db"`; a second one over it continues the first one's work."""
     engine = EngineUnderTest(
         clock, directory / "webhookd.db", seed=seed, max_in_flight=max_in_flight, ingest=ingest or Ingest()
     )

@@ -128,10 +128,10 @@ class Dispatcher:
             if station is None:
                 continue
             buffer = station.buffer
-            is_buffered = station.is_active and self._refills.take_in(station, piece, now_ms)
             # In an ordered outbox whatever waits on disk is older, and its due moment counts for all behind it.
-            is_behind = station.is_ordered and buffer.disk_due_ms is not None and not buffer.is_refilling
-            if not is_buffered and not is_behind:
+            if station.is_ordered and buffer.disk_due_ms is not None and not buffer.is_refilling:
+                continue
+            if not (station.is_active and self._refills.take_in(station, piece, now_ms)):
                 buffer.note_due(piece.due_at_ms)
             self._review(station)
         self._pump()

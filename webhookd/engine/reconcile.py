@@ -114,9 +114,7 @@ def _refuse_doubles(
     records: Mapping[EndpointId, EndpointRecord], declared: Mapping[EndpointId, EndpointDefinition]
 ) -> None:
     complaints = [
-        ConfigError(
-            f"endpoints.{endpoint_id}", "the API has made an endpoint of this id; remove one of the two"
-        )
+        ConfigError(f"endpoints.{endpoint_id}", "the API has made an endpoint of this id; remove one of the two")
         for endpoint_id in declared
         if endpoint_id in records and not records[endpoint_id].declared
     ]

@@ -1,4 +1,4 @@
-"""Days in the life of an endpoint: what the schedule, the health rule and the rest promise, over whole retry histories."""
+"""Days in the life of an endpoint: what schedule, health rule and rest promise, over whole retry histories."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def schedule_ms(accepted_at_ms: int, rules: DeliveryRules) -> list[int]:
 
 
 async def test_six_days_of_500_with_an_event_every_hour(clock: VirtualClock, tmp_path: Path) -> None:
-    """Attempts follow the schedule exactly; the fifth failing date disables; what comes after is held, then delivered."""
+    """Attempts follow the schedule exactly; the fifth failing date disables; what is held then is delivered later."""
     rules = DeliveryRules(jitter=0.0)
     async with running_engine(clock, tmp_path, builders.endpoint(rules=rules, declared=True)) as engine:
         engine.sender.script("orders", 500)
