@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import translate
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -34,9 +35,13 @@ _SIGNED_HEADERS = frozenset({"webhook-id", "webhook-timestamp", "webhook-signatu
 """What the standard scheme signs and writes itself."""
 
 
+# A URL is looked at twice in a row, as a value and then by the rules of the network.
+_target_of = lru_cache(maxsize=8)(parse_target)
+
+
 def _parse_url(value: object) -> str:
     url = take_text(value)
-    parse_target(url)
+    _target_of(url)
     return url
 
 
@@ -52,6 +57,8 @@ def _parse_glob(value: object) -> str:
     if not _GLOB.match(pattern):
         raise ValueError(f"{quote(pattern)} must be 1 to 256 of A-Z a-z 0-9 _ . : / - and the wildcards * ? [ ]")
     opening = pattern.find("[")
+    if opening < 0:
+        return pattern
     # As fnmatch reads it: a bracket right after the opening one belongs to the set.
     while opening >= 0:
         closing = pattern.find("]", opening + 2)
@@ -269,7 +276,7 @@ def _check_secret(written: Written, rules: DeliveryRules, report: Report) -> Non
 
 
 def _check_target(settings: Settings, url: str, where: Where, report: Report) -> None:
-    target = parse_target(url)
+    target = _target_of(url)
     network = settings.network
     # What a name leads to is not known before it is dialled, and is judged then.
     if (

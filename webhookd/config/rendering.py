@@ -12,7 +12,7 @@ from webhookd.config.listeners import LISTEN_KEYS, TOKEN_KEYS
 from webhookd.config.rules import DELIVERY_KEYS
 from webhookd.config.tables import Key, show_table
 from webhookd.config.timeline import Timeline, timeline
-from webhookd.core.masking import MASK, masked_url
+from webhookd.core.masking import MASK, masked_header, masked_url
 from webhookd.core.settings import (
     DeliveryRules,
     EndpointDefinition,
@@ -23,7 +23,6 @@ from webhookd.core.settings import (
 )
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
-_CREDENTIAL_HEADER = re.compile(r"auth|cookie|key|pass|secret|sign|token", re.IGNORECASE)
 _MOST_COLUMNS = 120
 
 
@@ -81,13 +80,8 @@ def _show(keys: tuple[Key, ...], filled: object) -> dict[str, object]:
     shown = show_table(keys, filled)
     headers = shown.get("headers")
     if isinstance(headers, dict):
-        shown["headers"] = {name: _masked_header(name, value) for name, value in headers.items()}
+        shown["headers"] = {name: masked_header(name, value) for name, value in headers.items()}
     return shown
-
-
-def _masked_header(name: str, value: str) -> str:
-    # A credential written straight into a header is a secret that nobody declared as one.
-    return MASK if _CREDENTIAL_HEADER.search(name) and "{secret}" not in value else value
 
 
 def _show_listener(listener: Listen) -> dict[str, object]:

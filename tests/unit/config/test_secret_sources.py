@@ -48,6 +48,11 @@ def test_a_secret_file_that_everyone_can_read_draws_a_warning(config, secret_fil
     assert warning.startswith(f"endpoints.a.secret_file: {secret_file} can be read by everyone")
 
 
+def test_a_secret_file_that_a_group_can_read_draws_none(config, secret_file):
+    secret_file.chmod(0o640)
+    assert config.load(endpoint('secret_file = "a.secret"')).warnings == ()
+
+
 def test_a_credential_comes_from_the_directory_of_the_service_manager(config, secret_file):
     settings = config.load(endpoint('secret_credential = "a.secret"'), CREDENTIALS_DIRECTORY=str(secret_file.parent))
     assert secret_of(settings) == SECRET
