@@ -25,7 +25,7 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 PAGE_SIZE = 500
 
 _MOST_DIGITS = 1000
-_SPACE = re.compile(r"[ \t\r\n:,]*")
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +49,20 @@ class Answer:
         return decoded
 
     def member(self, name: str) -> bytes:
-        """Return the bytes of one value of the JSON object in the body, untouched; nothing where it is not there."""
+        """Return one value of the JSON object in the body, byte for byte, with the white space around it.
+
+        The daemon puts none there itself: what stands there was sent to it. Nothing, where there is no such value.
+        """
         text, decoder = self.body.decode(), json.JSONDecoder(parse_int=str, parse_float=str)
-        at = text.index("{") + 1
-        while (begin := _token(text, at)) < len(text) and text[begin] != "}":
-            key, at = decoder.raw_decode(text, begin)
-            begin = _token(text, at)
-            _, at = decoder.raw_decode(text, begin)
+        at = _behind_space(text, text.index("{") + 1)
+        while at < len(text) and text[at] == '"':
+            key, at = decoder.raw_decode(text, at)
+            begin = _behind_space(text, at) + 1
+            _, end = decoder.raw_decode(text, _behind_space(text, begin))
+            end = _behind_space(text, end)
             if key == name:
-                return text[begin:at].encode()
+                return text[begin:end].encode()
+            at = _behind_space(text, end + 1)
         return b""
 
 
@@ -214,8 +219,7 @@ def refusal(answer: Answer) -> CommandFailedError:
     )
 
 
-def _token(text: str, at: int) -> int:
-    """Return where the next token that says something begins."""
+def _behind_space(text: str, at: int) -> int:
     between = _SPACE.match(text, at)
     return between.end() if between else at
 

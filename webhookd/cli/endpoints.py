@@ -16,7 +16,7 @@ from webhookd.cli.deliveries import result_of
 from webhookd.cli.exits import Exit
 from webhookd.cli.lists import Row, filtered, print_list
 from webhookd.cli.output import colored, emit, emit_answer, note, pairs
-from webhookd.cli.text import milliseconds, printable
+from webhookd.cli.text import counted, milliseconds, printable
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -288,7 +288,9 @@ def _print_endpoint(endpoint: Row) -> None:
 
 def _streak(health: Row) -> str | None:
     attempts = health.get("failed_attempts")
-    return f"{attempts} attempts in a row, on {health.get('failing_days')} dates" if attempts else None
+    if not attempts:
+        return None
+    return f"{counted(attempts, 'attempt')} in a row, on {counted(health.get('failing_days'), 'date')}"
 
 
 def _last_attempt(attempt: object) -> str | None:

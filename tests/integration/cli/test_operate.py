@@ -166,7 +166,7 @@ def test_an_event_is_shown_with_deliveries_and_the_rest(run, daemon):
 
 @pytest.mark.parametrize(
     "payload",
-    [b'{ "a": 1e400,\r\n  "a": "\xc3\xa4", "payload": 7 }', b'"text"', b"1" * 5000, b"[1, 2.50]"],
+    [b' { "a": 1e400,\r\n  "a": "\xc3\xa4", "payload": 7 }\n', b'"text"', b"1" * 5000, b"[1, 2.50]"],
     ids=["object", "text", "number", "list"],
 )
 def test_a_json_payload_is_printed_as_it_was_sent(run, daemon, payload):
