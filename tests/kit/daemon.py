@@ -58,11 +58,11 @@ class DaemonExitedError(Exception):
 
 
 class Daemon:
-    """One daemon over its lives: `start`, `kill9`, `terminate` and `restart` act on the process, the rest asks it.
+    """One daemon over its lives: `start`, `kill9` and `terminate` act on the process, the rest asks it.
 
     `config` is a table like the file's. What it leaves out is added: listeners (a unix socket for ingest and a TCP port
-    to operate), the database, and leave to dial loopback. Where it names listeners, `port` and `ingest_socket` follow the
-    first TCP and unix one. `log` is what it wrote to stderr, over all lives.
+    to operate), the database, and leave to dial loopback. Where it names listeners, `port` and `ingest_socket` follow
+    the first TCP and unix one. `log` is what it wrote to stderr, over all lives.
     """
 
     def __init__(
