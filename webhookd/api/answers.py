@@ -77,6 +77,11 @@ class Exchange:
         self.answer: bytes | None = None
         self.began = 0.0
 
+    @property
+    def is_handed_on(self) -> bool:
+        """Say whether somebody behind the front is to answer."""
+        return self.plan is None and self.problem is None
+
 
 class Answers:
     """What is owed on one connection.
@@ -85,7 +90,7 @@ class Answers:
     before it, and all after it wait for its end, so that a client never sees the effects out of order.
     """
 
-    __slots__ = ("_inner", "_inner_busy", "_lobby", "_make_inner", "_open", "_owner", "_waiting", "gone")
+    __slots__ = ("_advancing", "_inner", "_inner_busy", "_lobby", "_make_inner", "_open", "_owner", "_waiting", "gone")
 
     def __init__(self, lobby: Lobby, owner: Owner, make_inner: Callable[[], Inner]) -> None:
         self._lobby = lobby
@@ -95,6 +100,7 @@ class Answers:
         self._inner_busy = False
         self._open: deque[Exchange] = deque()
         self._waiting: deque[Exchange] = deque()
+        self._advancing = False
         self.gone = False
 
     @property
@@ -108,7 +114,7 @@ class Answers:
 
     def take(self, exchange: Exchange) -> None:
         """Answer a request that has been read completely, or refused."""
-        if self._waiting or self._inner_busy:
+        if self._waiting or self._inner_busy or (self._open and exchange.is_handed_on):
             self._waiting.append(exchange)
         else:
             self._begin(exchange)
@@ -119,16 +125,12 @@ class Answers:
             return
         self._inner_busy = False
         if not self.gone:
-            if keep:
-                self._advance()
-            self._owner.answered(keep=keep)
+            self._go_on(keep=keep)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop what has not begun; events that are being accepted are accepted, there is only nobody to tell."""
         self.gone = True
-        for exchange in self._waiting:
-            self._lobby.buffered_bytes -= exchange.size
-        self._waiting.clear()
+        self._forget_waiting()
         if self._inner is not None:
             self._inner.connection_lost(exc)
 
@@ -139,8 +141,6 @@ class Answers:
         elif exchange.plan is not None:
             self._open.append(exchange)
             self._accept(exchange, exchange.plan)
-        elif self._open:
-            self._waiting.append(exchange)
         else:
             self._hand_on(exchange)
 
@@ -188,7 +188,8 @@ class Answers:
         if exchange.for_events:
             self._lobby.observer.rejected(problem.slug)
         log.debug("request.refused", extra={"fields": {"problem": problem.slug, "status": problem.status}})
-        return problem_answer(problem, keep=exchange.keep, date=self._lobby.date)
+        answer = problem_answer(problem, keep=exchange.keep, date=self._lobby.date)
+        return answer if exchange.method != b"HEAD" else answer[: answer.index(b"\r\n\r\n") + 4]
 
     def _settle(self, exchange: Exchange, answer: bytes) -> None:
         """Note an answer, and write as many as are next in order."""
@@ -205,17 +206,24 @@ class Answers:
             ready.append(waiting[0].answer)
             keep = waiting.popleft().keep
         self._owner.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
-        if keep and self._waiting and not waiting:
-            self._advance()
+        self._go_on(keep=keep)
+
+    def _go_on(self, *, keep: bool) -> None:
+        """Begin what waited for the answers just written, and tell the owner of them."""
+        if not keep:
+            self._forget_waiting()
+        elif self._waiting and not self._advancing:
+            # An answer that is there at once comes back here: without the flag, a pipeline would become a recursion.
+            self._advancing = True
+            while self._waiting and not self._inner_busy and not (self._open and self._waiting[0].is_handed_on):
+                self._begin(self._waiting.popleft())
+            self._advancing = False
         self._owner.answered(keep=keep)
 
-    def _advance(self) -> None:
-        while self._waiting and not self._inner_busy:
-            exchange = self._waiting.popleft()
-            if self._open and exchange.plan is None and exchange.problem is None:
-                self._waiting.appendleft(exchange)
-                return
-            self._begin(exchange)
+    def _forget_waiting(self) -> None:
+        for exchange in self._waiting:
+            self._lobby.buffered_bytes -= exchange.size
+        self._waiting.clear()
 
     def _hand_on(self, exchange: Exchange) -> None:
         body = exchange.body if isinstance(exchange.body, bytes) else b"".join(exchange.body)

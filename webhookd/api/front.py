@@ -121,6 +121,8 @@ class Connection(asyncio.Protocol):
     # What the parser calls. An error raised here ends the connection, after an answer that says why.
 
     def on_message_begin(self) -> None:
+        if self._last:
+            raise malformed("this comes after the last request")
         self._head = Head(b"", {}, 0, 0)
         self._phase = Phase.HEAD
         self._phase_since = self._lobby.now
@@ -149,11 +151,13 @@ class Connection(asyncio.Protocol):
         self._patience_seconds = self._lobby.patience.body_seconds
         self._unmeasured = self._measured_size = 0
         head = self._head
-        keep = parser.should_keep_alive() and not self._lobby.draining
+        version = parser.get_http_version()
+        # Clients of HTTP/1.0 keep a connection only when told so in words that this front does not speak.
+        keep = parser.should_keep_alive() and version != "1.0" and not self._lobby.draining
         exchange = self._exchange = Exchange(parser.get_method(), head, keep=keep)
         length: int | None = 0
         try:
-            length = check_framing(head, parser.get_http_version())
+            length = check_framing(head, version)
             self._admit(exchange)
             if length is not None and length > exchange.limit:
                 raise _body_too_large(exchange)
@@ -324,7 +328,7 @@ class Connection(asyncio.Protocol):
         if self._ended is not None:
             return
         now = self._lobby.now
-        self.idle_since = now
+        self.idle_since = -1.0
         patience = self._lobby.patience
         if self._deaf and not self._peer_done and self.transport.can_write_eof() and not self.transport.is_closing():
             self._ended = (now, patience.linger_seconds)

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from webhookd.api.auth import NOBODY, Grant
-from webhookd.api.front import Connection
+from webhookd.api.front import OTHER_BODY_BYTES, Connection
 from webhookd.api.problems import INTERNAL, PROBLEM_CONTENT_TYPE, http_problem
 
 log = logging.getLogger("webhookd.api")
@@ -68,6 +68,8 @@ class InnerHandler(RequestHandler):
             max_field_size=1 << 16,
             max_headers=256,
             lingering_time=0.0,
+            # Above the longest body, so that its parser never waits for a reader.
+            read_bufsize=2 * OTHER_BODY_BYTES,
             auto_decompress=False,
         )
         self._front = front

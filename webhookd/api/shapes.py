@@ -6,7 +6,6 @@ import base64
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
@@ -16,11 +15,10 @@ from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.endpoint import EndpointStatus
 from webhookd.core.event import Event, EventSummary
 from webhookd.core.ids import delivery_text, event_text
+from webhookd.core.masking import masked_header, masked_url
 from webhookd.core.ports import EndpointView
 
 Json = dict[str, object]
-
-MASK = "***"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -127,6 +125,9 @@ def endpoint_json(view: EndpointView) -> Json:
             "profile": definition.profile,
             "description": definition.description,
         }
+    headers = keys.get("headers")
+    if isinstance(headers, dict):
+        keys["headers"] = {name: masked_header(name, str(value)) for name, value in headers.items()}
     url = keys.get("url")
     held = view.pending if health.status is EndpointStatus.DISABLED else 0
     last: Json | None = None
@@ -155,17 +156,6 @@ def endpoint_json(view: EndpointView) -> Json:
 def list_json(items: Iterable[Json], cursor: str | None) -> Json:
     """Return part of a list, and the cursor that the next part is asked for with."""
     return {"data": list(items), "next": cursor}
-
-
-def masked_url(url: str) -> str:
-    """Return a URL that may be shown: the names of its query stay, their values do not."""
-    parts = urlsplit(url)
-    query = "&".join(
-        f"{name}={MASK}" if separator else MASK
-        for name, separator, _ in (pair.partition("=") for pair in parts.query.split("&"))
-    )
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, query if parts.query else "", ""))
 
 
 def excerpt_text(excerpt: bytes) -> str:

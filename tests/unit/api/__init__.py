@@ -1,0 +1,1 @@
+"""Rules of the way in that need no connection."""
