@@ -45,9 +45,9 @@ ORDER BY d.id
 
 FIND_OWED_TO = "SELECT d.id FROM deliveries AS d WHERE d.event_id = ? AND +d.endpoint_id = ? ORDER BY d.id LIMIT 1"
 
-# One that was delivered before its resend is that again; the others end for `reason`.
+# One that was delivered before its resend is that again; the others end for `reason`. `by` may rule an index out.
 END = """
-UPDATE deliveries SET
+UPDATE deliveries {by} SET
     state = iif(acknowledged_at_ms IS NULL, :state, 'delivered'),
     reason = iif(acknowledged_at_ms IS NULL, :reason, NULL),
     trigger = 'scheduled', due_at_ms = NULL,
@@ -55,10 +55,13 @@ UPDATE deliveries SET
 WHERE state = 'pending'
 """
 
-_CANCEL = f"{END} AND id = :id"
+_CANCEL = f"{END.format(by='')} AND id = :id"
 
-CANCEL_SOME = f"""{END}
-AND id IN (SELECT id FROM deliveries WHERE endpoint_id = :endpoint_id AND state = 'pending' LIMIT :limit)
+CANCEL_SOME = f"""{END.format(by="")}
+AND id IN (
+    SELECT id FROM deliveries INDEXED BY deliveries_in_order
+    WHERE endpoint_id = :endpoint_id AND state = 'pending' ORDER BY id LIMIT :limit
+)
 RETURNING state"""
 
 _PUT_ENDPOINTS = RowStatement(

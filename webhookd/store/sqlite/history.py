@@ -27,9 +27,9 @@ FROM candidates AS c CROSS JOIN events AS e ON e.id = c.id
 
 # Pending ones, and those that ended badly, by indexes that hold nothing else; the total by its smallest index.
 COUNT_DELIVERIES = "SELECT count(*) FROM deliveries"
-COUNT_PENDING = "SELECT count(*) FROM deliveries WHERE state = 'pending'"
+COUNT_PENDING = "SELECT count(*) FROM deliveries INDEXED BY deliveries_due WHERE state = 'pending'"
 COUNT_HELD = """
-SELECT count(*) FROM endpoints AS p CROSS JOIN deliveries AS d ON d.endpoint_id = p.id
+SELECT count(*) FROM endpoints AS p CROSS JOIN deliveries AS d INDEXED BY deliveries_due ON d.endpoint_id = p.id
 WHERE d.state = 'pending' AND p.disabled_reason IS NOT NULL
 """
 COUNT_UNACKNOWLEDGED = """
@@ -37,7 +37,8 @@ SELECT state, count(*) FROM deliveries WHERE state IN ('dead', 'cancelled') GROU
 """
 COUNT_EVENTS = "SELECT value FROM figures WHERE name = 'events'"
 COUNT_PENDING_BY_ENDPOINT = """
-SELECT asked.value, (SELECT count(*) FROM deliveries AS d WHERE d.state = 'pending' AND d.endpoint_id = asked.value)
+SELECT asked.value, (SELECT count(*) FROM deliveries AS d INDEXED BY deliveries_due
+                     WHERE d.state = 'pending' AND d.endpoint_id = asked.value)
 FROM json_each(?) AS asked
 """
 

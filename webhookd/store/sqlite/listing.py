@@ -26,8 +26,7 @@ WHERE value ->> 1 <= (SELECT figures.value FROM figures WHERE name = 'listed_upt
 """
 
 UNLIST = """
-DELETE FROM endpoint_deliveries
-WHERE (endpoint_id, delivery_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))
+DELETE FROM endpoint_deliveries WHERE endpoint_id = ? AND delivery_id IN (SELECT value FROM json_each(?))
 """
 
 
@@ -45,13 +44,14 @@ def catch_up(db: sqlite3.Connection) -> None:
 
 def list_late(db: sqlite3.Connection, deliveries: Sequence[tuple[str, int]]) -> None:
     """Copy those of `deliveries`, just inserted, whose ids lie below what is complete: minted early, committed late."""
-    db.execute(_LIST_LATE, (_json(deliveries),))
+    db.execute(_LIST_LATE, (orjson.dumps(deliveries).decode(),))
 
 
 def unlist(db: sqlite3.Connection, deliveries: Sequence[tuple[str, int]]) -> None:
     """Forget deliveries that were deleted."""
-    db.execute(UNLIST, (_json(deliveries),))
-
-
-def _json(deliveries: Sequence[tuple[str, int]]) -> str:
-    return orjson.dumps(deliveries).decode()
+    # One endpoint at a time: by pairs SQLite would look through all that the endpoint has.
+    of_endpoint: dict[str, list[int]] = {}
+    for endpoint_id, delivery_id in deliveries:
+        of_endpoint.setdefault(endpoint_id, []).append(delivery_id)
+    for endpoint_id, delivery_ids in of_endpoint.items():
+        db.execute(UNLIST, (endpoint_id, orjson.dumps(delivery_ids).decode()))

@@ -18,38 +18,39 @@ BATCH_ROWS = 1000
 HELD_TOO_LONG = "held_too_long"
 """Why a delivery is dead whose endpoint was disabled for all of `keep_dead`."""
 
-_NEXT_DELIVERIES = """
+NEXT_DELIVERIES = """
 SELECT count(*), max(id) FROM (SELECT id FROM deliveries WHERE id > :after AND id < :before ORDER BY id LIMIT :limit)
 """
 
-_END_HELD = f"""{END}
+# By id, since there may be more disabled endpoints than rows in a batch.
+END_HELD = f"""{END.format(by="NOT INDEXED")}
 AND id > :after AND id <= :upto AND owed_since_ms < :dead_before
 AND endpoint_id IN (SELECT id FROM endpoints WHERE disabled_reason IS NOT NULL)
 """
 
-_DELETE_DELIVERIES = """
+DELETE_DELIVERIES = """
 DELETE FROM deliveries
 WHERE id > :after AND id <= :upto AND finished_at_ms < iif(state = 'delivered', :delivered_before, :dead_before)
 RETURNING id, event_id, endpoint_id
 """
 
-_DELETE_ATTEMPTS = "DELETE FROM attempts WHERE delivery_id IN (SELECT value FROM json_each(?))"
+DELETE_ATTEMPTS = "DELETE FROM attempts WHERE delivery_id IN (SELECT value FROM json_each(?))"
 
-_DELETE_EMPTIED_EVENTS = """
+DELETE_EMPTIED_EVENTS = """
 DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))
 AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.event_id = events.id)
 """
 
-_NEXT_EVENTS = """
+NEXT_EVENTS = """
 SELECT count(*), max(id) FROM (SELECT id FROM events WHERE id > :after AND id < :before ORDER BY id LIMIT :limit)
 """
 
-_DELETE_UNOWED_EVENTS = """
+DELETE_UNOWED_EVENTS = """
 DELETE FROM events WHERE id > :after AND id <= :upto AND accepted_at_ms < :delivered_before
 AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.event_id = events.id)
 """
 
-_DELETE_KEYS = """
+DELETE_KEYS = """
 DELETE FROM idempotency
 WHERE event_id IN (SELECT event_id FROM idempotency ORDER BY event_id LIMIT ?) AND expires_at_ms <= ?
 """
@@ -97,30 +98,30 @@ class Retention:
 
     def _deliveries(self, db: sqlite3.Connection, now_ms: int) -> int:
         values = self._values(now_ms, keep_ms=min(self._keep_delivered_ms, self._keep_dead_ms))
-        looked_at, upto = db.execute(_NEXT_DELIVERIES, values).fetchone()
+        looked_at, upto = db.execute(NEXT_DELIVERIES, values).fetchone()
         if not looked_at:
             return 0
         values["upto"] = upto
-        db.execute(_END_HELD, {**values, "state": "dead", "reason": HELD_TOO_LONG})
-        gone = db.execute(_DELETE_DELIVERIES, values).fetchall()
+        db.execute(END_HELD, {**values, "state": "dead", "reason": HELD_TOO_LONG})
+        gone = db.execute(DELETE_DELIVERIES, values).fetchall()
         if gone:
-            db.execute(_DELETE_ATTEMPTS, (_json([delivery_id for delivery_id, _, _ in gone]),))
+            db.execute(DELETE_ATTEMPTS, (_json([delivery_id for delivery_id, _, _ in gone]),))
             unlist(db, [(endpoint_id, delivery_id) for delivery_id, _, endpoint_id in gone])
             emptied = _json(sorted({event_id for _, event_id, _ in gone}))
-            self._uncount(db, db.execute(_DELETE_EMPTIED_EVENTS, (emptied,)).rowcount)
+            self._uncount(db, db.execute(DELETE_EMPTIED_EVENTS, (emptied,)).rowcount)
         self._after = upto
         return int(looked_at)
 
     def _events(self, db: sqlite3.Connection, now_ms: int) -> int:
         values = self._values(now_ms, keep_ms=self._keep_delivered_ms)
-        looked_at, upto = db.execute(_NEXT_EVENTS, values).fetchone()
+        looked_at, upto = db.execute(NEXT_EVENTS, values).fetchone()
         if looked_at:
-            self._uncount(db, db.execute(_DELETE_UNOWED_EVENTS, {**values, "upto": upto}).rowcount)
+            self._uncount(db, db.execute(DELETE_UNOWED_EVENTS, {**values, "upto": upto}).rowcount)
             self._after = upto
         return int(looked_at)
 
     def _keys(self, db: sqlite3.Connection, now_ms: int) -> int:
-        return db.execute(_DELETE_KEYS, (BATCH_ROWS, now_ms)).rowcount
+        return db.execute(DELETE_KEYS, (BATCH_ROWS, now_ms)).rowcount
 
     def _orphans(self, db: sqlite3.Connection, now_ms: int) -> int:
         row = db.execute(_FIND_ORPHAN).fetchone()

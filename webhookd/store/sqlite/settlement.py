@@ -12,7 +12,7 @@ from webhookd.store.sqlite.rows import Row, attempt_row, health_row
 from webhookd.store.sqlite.statements import RowStatement
 
 # Of a delivery that retention has already taken nothing is kept: no later round would find the row.
-_INSERT_ATTEMPTS = RowStatement(
+INSERT_ATTEMPTS = RowStatement(
     """
     WITH told (delivery_id, number, trigger, started_at_ms, duration_ms, status, error_class, error_text,
                dns_ms, connect_ms, tls_ms, first_byte_ms, retry_after_seconds, excerpt) AS (VALUES """,
@@ -26,7 +26,7 @@ _INSERT_ATTEMPTS = RowStatement(
 )
 
 # An attempt is counted even where the delivery was ended meanwhile. One that was delivered before goes back to that.
-_UPDATE_DELIVERIES = RowStatement(
+UPDATE_DELIVERIES = RowStatement(
     """
     WITH told (id, number, state, reason, retries_used, due_at_ms, finished_at_ms) AS (VALUES """,
     "({0}, {1}, {2}, {3}, {4}, {5}, {6})",
@@ -49,7 +49,7 @@ _UPDATE_DELIVERIES = RowStatement(
     width=7,
 )
 
-_UPDATE_HEALTH = RowStatement(
+UPDATE_HEALTH = RowStatement(
     """
     WITH told (id, disabled_reason, disabled_at_ms, failing_days, last_failing_date, failed_attempts,
                last_success_at_ms, last_attempt_delivery_id, last_attempt_number) AS (VALUES """,
@@ -79,7 +79,7 @@ def settle(db: sqlite3.Connection, settlements: Iterable[Settlement]) -> None:
         attempts.append(attempt_row(attempt))
         if attempt.delivery_id in changes:
             # Which of two rows an UPDATE … FROM takes is not defined, so the earlier one goes first by itself.
-            _UPDATE_DELIVERIES.run(db, list(changes.values()))
+            UPDATE_DELIVERIES.run(db, list(changes.values()))
             changes.clear()
         changes[attempt.delivery_id] = (
             attempt.delivery_id,
@@ -90,10 +90,10 @@ def settle(db: sqlite3.Connection, settlements: Iterable[Settlement]) -> None:
             settlement.due_at_ms,
             settlement.finished_at_ms,
         )
-    _INSERT_ATTEMPTS.run(db, attempts)
-    _UPDATE_DELIVERIES.run(db, list(changes.values()))
+    INSERT_ATTEMPTS.run(db, attempts)
+    UPDATE_DELIVERIES.run(db, list(changes.values()))
 
 
 def record_health(db: sqlite3.Connection, health: Mapping[EndpointId, Health]) -> None:
     """Write the health of those endpoints that exist."""
-    _UPDATE_HEALTH.run(db, [(endpoint_id, *health_row(value)) for endpoint_id, value in health.items()])
+    UPDATE_HEALTH.run(db, [(endpoint_id, *health_row(value)) for endpoint_id, value in health.items()])

@@ -17,10 +17,11 @@ class RowStatement:
     """`head`, then rows of placeholders, then `tail`.
 
     `row` is the template of one row, `{0}` standing for the first value of it; a value may be named more than once.
+    `text` has the statement for each size.
     """
 
     def __init__(self, head: str, row: str, tail: str = "", *, width: int) -> None:
-        self._sql = {
+        self.text = {
             size: "".join(
                 (
                     head,
@@ -39,5 +40,5 @@ class RowStatement:
         start = 0
         for size in _SIZES:
             while len(rows) - start >= size:
-                db.execute(self._sql[size], list(chain.from_iterable(rows[start : start + size])))
+                db.execute(self.text[size], list(chain.from_iterable(rows[start : start + size])))
                 start += size
