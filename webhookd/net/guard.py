@@ -127,16 +127,13 @@ class Dialer:
     async def _connect_one(
         self, target: Target, family: socket.AddressFamily, address: tuple[str, int] | tuple[str, int, int, int]
     ) -> socket.socket:
-        loop = asyncio.get_running_loop()
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            await loop.sock_connect(sock, address)
+            await asyncio.get_running_loop().sock_connect(sock, address)
             # What the kernel connected to is what counts, whatever any layer between made of the address.
             self._check(target, ip_address(sock.getpeername()[0]))
         except BaseException:
-            # The loop forgets a cancelled connect one turn later; by then the next socket may have this descriptor.
-            loop.remove_writer(sock)
             sock.close()
             raise
         return sock

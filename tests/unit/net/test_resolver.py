@@ -103,7 +103,8 @@ async def test_only_so_many_lookups_run_at_once(resolver, names):
     waiting = [
         asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(PROMPT_LOOKUPS * 2)
     ]
-    await asyncio.sleep(0.04)
+    await until(lambda: len(names.asked) == PROMPT_LOOKUPS)
+    await asyncio.sleep(0.02)
     assert len(names.asked) == PROMPT_LOOKUPS
     names.release.set()
     await asyncio.gather(*waiting)
@@ -124,7 +125,8 @@ async def test_hung_threads_are_bounded(resolver, names, monkeypatch):
     monkeypatch.setattr(module, "PROMPT_SECONDS", 0.0)
     monkeypatch.setattr(module, "MAX_THREADS", 20)
     waiting = [asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(40)]
-    await asyncio.sleep(0.04)
+    await until(lambda: len(names.asked) == 20)
+    await asyncio.sleep(0.02)
     assert len(names.asked) == 20
     names.release.set()
     await asyncio.gather(*waiting)
@@ -150,21 +152,21 @@ async def test_a_queued_lookup_that_nobody_waits_for_is_not_made(resolver, names
 
 async def test_threads_left_over_by_a_storm_end(resolver, names, monkeypatch):
     monkeypatch.setattr(module, "PROMPT_LOOKUPS", 100)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     waiting = [asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(60)]
-    await asyncio.sleep(0.02)
-    assert threading.active_count() - before == 60
+    await until(lambda: len(names.asked) == 60)
     names.release.set()
     await asyncio.gather(*waiting)
-    await until(lambda: threading.active_count() - before <= IDLE_THREADS)
+    await until(lambda: len(set(threading.enumerate()) - before) <= IDLE_THREADS)
 
 
 async def test_closing_ends_the_threads():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     resolver = Resolver(NameServer())
     await resolver.resolve("a.example", timeout_seconds=1)
+    assert set(threading.enumerate()) - before
     resolver.close()
-    await until(lambda: threading.active_count() == before)
+    await until(lambda: not set(threading.enumerate()) - before)
 
 
 async def until(condition):

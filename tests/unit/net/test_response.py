@@ -94,10 +94,9 @@ def test_headers_that_never_end_are_cut_off():
     reader = ResponseReader()
     reader.feed(b"HTTP/1.1 200 OK\r\nX: ")
     fed = 0
-    while not reader.finished:
+    while not reader.finished and fed <= MAX_RESPONSE_BYTES:
         reader.feed(b"a" * 1024)
         fed += 1024
-    assert fed <= MAX_RESPONSE_BYTES + 1024
     assert "too large" in reader.fault
 
 
