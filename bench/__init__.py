@@ -1,0 +1,1 @@
+"""Measurements of webhookd, each against a yardstick that runs in the same invocation: `python -m bench`."""

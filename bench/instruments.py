@@ -1,0 +1,51 @@
+"""The benchmark `instruments`: the load against a receiver that pretends to accept events, and nothing between them.
+
+It shows what the instruments of `throughput` can do at most, and what they cost: both together have to fit on what the
+subject leaves of the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from bench import disk
+from bench.processes import MeasurementError, child, complete
+from bench.throughput import LIMIT_SECONDS, Plan
+
+
+def run(plan: Plan) -> dict[str, Any]:
+    """Run once."""
+    try:
+        return complete(asyncio.wait_for(_run(plan), LIMIT_SECONDS))
+    except TimeoutError:
+        raise MeasurementError(f"the instruments took longer than {LIMIT_SECONDS:g} s") from None
+
+
+async def _run(plan: Plan) -> dict[str, Any]:
+    with disk.workplace(plan.directory) as directory:
+        async with child(["-m", "bench.receiver", "--status", "202"], directory) as receiver:
+            port = (await receiver.read())["port"]
+            before = await receiver.ask("report")
+            arguments = ["--events", str(plan.events), "--connections", str(plan.connections)]
+            async with child(["-m", "bench.load", "--to", f"tcp:127.0.0.1:{port}", *arguments], directory) as load:
+                report = await load.read()
+            seen = await receiver.ask(f"await {plan.events}")
+    if report["accepted"] != plan.events or seen["requests"] != plan.events:
+        raise MeasurementError(f"{report['accepted']} accepted and {seen['requests']} seen of {plan.events} events")
+    return {
+        "benchmark": "instruments",
+        "events": plan.events,
+        "connections": plan.connections,
+        "requests_per_second": plan.events / (report["finished_at"] - report["started_at"]),
+        "load_us_per_event": report["cpu_seconds"] / plan.events * 1e6,
+        "receiver_us_per_event": (seen["cpu_seconds"] - before["cpu_seconds"]) / plan.events * 1e6,
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return the report for people."""
+    return (
+        f"{report['requests_per_second']:,.0f} requests/s over {report['connections']} connections; CPU per event: "
+        f"load {report['load_us_per_event']:.1f} µs, receiver {report['receiver_us_per_event']:.1f} µs"
+    )

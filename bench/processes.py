@@ -1,0 +1,123 @@
+"""Child processes of a measurement: started, asked, measured, and gone at the end whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+ROOT = Path(__file__).parents[1]
+LINE_BYTES = 64 * 1024 * 1024
+"""Longest line of JSON taken from a child: the ids of a million events."""
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_REST_SECONDS = 0.25
+_REST_TICKS = 1
+_RESTS = 40
+_STOP_SECONDS = 30.0
+_numbers = count(1)
+
+
+class MeasurementError(Exception):
+    """A run that must not be counted: something was lost, doubled, refused, or did not work at all."""
+
+
+class Child:
+    """A running child; `said` is the file its messages go to."""
+
+    def __init__(self, process: Process, said: Path) -> None:
+        self.process = process
+        self.said = said
+
+    async def read(self) -> dict[str, Any]:
+        """Return the next line of its output, read as JSON."""
+        line = await cast("asyncio.StreamReader", self.process.stdout).readline()
+        if not line:
+            raise MeasurementError(f"a process ended early:\n{self.last_words()}")
+        return json.loads(line)
+
+    async def ask(self, line: str) -> dict[str, Any]:
+        """Send it a line and return the answer."""
+        cast("asyncio.StreamWriter", self.process.stdin).write(line.encode() + b"\n")
+        return await self.read()
+
+    def last_words(self) -> str:
+        """Return the end of its messages."""
+        return "\n".join(self.said.read_text(errors="replace").splitlines()[-20:])
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time all its threads have used, those that ended included (proc(5), stat)."""
+        user, system = cpu_ticks(Path(f"/proc/{self.process.pid}/stat").read_text())
+        return (user + system) / _TICKS_PER_SECOND
+
+    async def rest(self) -> None:
+        """Return when it has nothing more to do: a quarter of a second with at most one tick of processor time."""
+        before = self.cpu_seconds()
+        for _ in range(_RESTS):
+            await asyncio.sleep(_REST_SECONDS)
+            now = self.cpu_seconds()
+            if (now - before) * _TICKS_PER_SECOND < _REST_TICKS + 0.5:
+                return
+            before = now
+        raise MeasurementError(f"a process was still busy {_RESTS * _REST_SECONDS:g} s after the last delivery")
+
+    async def stop(self) -> None:
+        """Ask it to end and make sure that it ended well."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                code = await self.process.wait()
+        except TimeoutError:
+            raise MeasurementError(f"a process did not end within {_STOP_SECONDS:g} s:\n{self.last_words()}") from None
+        if code != 0:
+            raise MeasurementError(f"a process ended with {code}:\n{self.last_words()}")
+
+
+def complete(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """Run `work` to its end; SIGTERM takes it down with all its children."""
+
+    async def main() -> dict[str, Any]:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        raise MeasurementError("told to stop") from None
+
+
+def cpu_ticks(stat: str) -> tuple[int, int]:
+    """Return user and system ticks from the text of /proc/PID/stat; the name in it may hold anything."""
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[11]), int(fields[12])
+
+
+@contextlib.asynccontextmanager
+async def child(arguments: Sequence[str], directory: Path) -> AsyncIterator[Child]:
+    """Run `python ARGUMENTS` in a process of its own; it is killed on the way out if it still runs."""
+    said = directory / f"said-{next(_numbers)}.log"
+    with said.open("wb") as messages:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=messages,
+            cwd=ROOT,
+            limit=LINE_BYTES,
+        )
+    try:
+        yield Child(process, said)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

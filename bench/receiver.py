@@ -1,0 +1,163 @@
+"""The receiver: a process that acknowledges every request and knows how often it saw each webhook-id.
+
+Like the load it must be cheap beside what it measures: a uvloop protocol per connection, requests framed by two
+searches, one constant answer without a body, one dictionary. Every 64th request is kept, and looked at only when a
+report is asked for: whether its signature holds and its payload is one that was handed in.
+
+It obeys lines on its standard input and answers each with a line of JSON: `await N` when N requests have come (or none
+for 10 s), `report` at once, `reset` after forgetting all. It ends when its input does, and so never outlives its owner.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from resource import RUSAGE_SELF, getrusage
+from time import monotonic
+from typing import Any, cast
+
+import uvloop
+
+from bench import sample
+from bench.framing import header, measure
+
+PATIENCE_SECONDS = 10.0
+KEPT_AT_MOST = 1000
+_EVERY = 64
+
+
+class Tally:
+    """What has been received since the last reset."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.last_at = 0.0
+        self._times: dict[bytes | None, int] = {}
+        self._kept: list[tuple[bytes, bytes]] = []
+        self._target = 0
+        self._reached: asyncio.Event = asyncio.Event()
+
+    def take(self, head: bytes, body: bytes) -> None:
+        """Count one request."""
+        message_id = header(head, b"webhook-id")
+        self._times[message_id] = self._times.get(message_id, 0) + 1
+        self.requests += 1
+        self.last_at = monotonic()
+        if self.requests % _EVERY == 1 and len(self._kept) < KEPT_AT_MOST:
+            self._kept.append((head, body))
+        if self.requests == self._target:
+            self._reached.set()
+
+    def reset(self) -> None:
+        """Forget all."""
+        self.requests, self.last_at, self._times, self._kept = 0, 0.0, {}, []
+
+    async def reach(self, target: int) -> None:
+        """Return when `target` requests were received, or none for PATIENCE_SECONDS."""
+        self._target = target
+        self._reached.clear()
+        while self.requests < target:
+            seen = self.requests
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._reached.wait()
+            except TimeoutError:
+                if self.requests == seen:
+                    return
+
+    def report(self, *, ids: bool = False) -> dict[str, Any]:
+        """Return the counts, and what is wrong with the requests that were kept."""
+        usage = getrusage(RUSAGE_SELF)
+        return {
+            "requests": self.requests,
+            "distinct": len(self._times),
+            "duplicates": self.requests - len(self._times),
+            "last_at": self.last_at,
+            "checked": len(self._kept),
+            "complaints": sorted({complaint for kept in self._kept if (complaint := _complaint(*kept))}),
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            **({"ids": [message_id.decode() for message_id in self._times if message_id]} if ids else {}),
+        }
+
+
+def _complaint(head: bytes, body: bytes) -> str | None:
+    parts = [header(head, name) for name in (b"webhook-id", b"webhook-timestamp", b"webhook-signature")]
+    if None in parts:
+        return "a Standard Webhooks header is missing"
+    return sample.complaint(*cast("list[bytes]", parts), body)
+
+
+class Acknowledger(asyncio.Protocol):
+    """One connection; any request is acknowledged as soon as all of it is there."""
+
+    def __init__(self, tally: Tally, answer: bytes) -> None:
+        self._tally = tally
+        self._answer = answer
+        self._transport: asyncio.Transport | None = None
+        self._partial = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each complete request."""
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        while data:
+            span = measure(data)
+            if span is None:
+                self._partial = data
+                return
+            start, end = span
+            self._tally.take(data[:start], data[start:end])
+            cast("asyncio.Transport", self._transport).write(self._answer)
+            data = data[end:]
+
+
+async def obey(tally: Tally) -> None:
+    """Answer the lines on standard input until it ends."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        match line.split():
+            case [b"await", target]:
+                await tally.reach(int(target))
+                answer = tally.report()
+            case [b"report"]:
+                answer = tally.report(ids=True)
+            case [b"reset"]:
+                tally.reset()
+                answer = tally.report()
+            case _:
+                raise ValueError(f"not a command: {line!r}")
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+async def serve(status: int) -> None:
+    """Listen on a free port of the loopback interface, print it, and obey."""
+    body = b'{"id":"null"}' if status == 202 else b""
+    answer = b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
+    tally = Tally()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Acknowledger(tally, answer), "127.0.0.1", 0, backlog=1024)
+    sys.stdout.write(json.dumps({"port": server.sockets[0].getsockname()[1]}) + "\n")
+    sys.stdout.flush()
+    await obey(tally)
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--status", type=int, default=200, help="202: pretend to accept events, as a server of nothing")
+    given = parser.parse_args()
+    uvloop.install()
+    asyncio.run(serve(given.status))
+
+
+if __name__ == "__main__":
+    main()
