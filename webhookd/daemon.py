@@ -34,7 +34,7 @@ from webhookd.engine.monitor import EngineMonitor
 from webhookd.engine.recorder import Recorder
 from webhookd.engine.upkeep import Heartbeat, Upkeep
 from webhookd.errors import ConfigError, ConfigErrors, WebhookdError
-from webhookd.metrics import Metrics, Readings
+from webhookd.metrics import Metrics
 from webhookd.net.sender import HttpSender
 from webhookd.store.sqlite import SqliteStore, open_store
 
@@ -307,23 +307,7 @@ class Daemon:
             log.warning("config.warned", extra={"fields": {"reason": warning}})
 
     async def _metrics_text(self) -> bytes:
-        status, counts, space = self.monitor.status(), await self.monitor.counts(), await self.monitor.space()
-        return self._metrics.render(
-            Readings(
-                pending=counts.pending,
-                held=counts.held,
-                oldest_due_timestamp_seconds=None if status.oldest_due_ms is None else status.oldest_due_ms / 1000,
-                in_flight={"fast": status.in_flight_fast, "slow": status.in_flight_slow},
-                endpoints={"enabled": status.endpoints_enabled, "disabled": status.endpoints_disabled},
-                consecutive_failures={
-                    live.record.id: live.health.failed_attempts
-                    for live in self.endpoints
-                    if live.health.failed_attempts
-                },
-                store_bytes=space.used_bytes,
-                wal_bytes=space.wal_bytes,
-            )
-        )
+        return self._metrics.render(await self.monitor.readings())
 
     def _feed_watchdog(self) -> None:
         status = self.monitor.status()

@@ -32,7 +32,7 @@ from webhookd.store.sqlite import open_store
 
 
 class SimpleSchema:
-    """Resolves API-made endpoints to their URL with default rules; what else they may say is up to the configuration."""
+    """Resolves API-made endpoints to their URL with default rules."""
 
     def resolve(
         self, endpoint_id: EndpointId, given: Mapping[str, object], *, secret: str | None, sample: bytes | None

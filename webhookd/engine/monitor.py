@@ -11,6 +11,7 @@ from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
 from webhookd.engine.intake import Intake
 from webhookd.engine.recorder import Recorder
+from webhookd.metrics import Readings
 
 STUCK_AFTER_SECONDS = 15.0
 """A read or a commit under way for longer than this means that the engine no longer gets on."""
@@ -64,6 +65,24 @@ class EngineMonitor:
     async def space(self) -> Space:
         """See Monitor."""
         return await self._store.space()
+
+    async def readings(self) -> Readings:
+        """Take the readings that metrics are rendered with."""
+        status, counts, space = self.status(), await self.counts(), await self.space()
+        return Readings(
+            pending=counts.pending,
+            held=counts.held,
+            oldest_due_timestamp_seconds=None if status.oldest_due_ms is None else status.oldest_due_ms / 1000,
+            in_flight={"fast": status.in_flight_fast, "slow": status.in_flight_slow},
+            endpoints={"enabled": status.endpoints_enabled, "disabled": status.endpoints_disabled},
+            consecutive_failures={
+                endpoint.record.id: endpoint.health.failed_attempts
+                for endpoint in self._endpoints
+                if endpoint.health.failed_attempts
+            },
+            store_bytes=space.used_bytes,
+            wal_bytes=space.wal_bytes,
+        )
 
     def attention(self) -> Sequence[EndpointView]:
         """See Monitor."""
