@@ -111,6 +111,7 @@ class HttpSender:
         )
         limit_seconds = endpoint.rules.timeout_seconds
         deadline = begun + limit_seconds
+        network = self._dialer.rules
         connection = self._pool.take(route.origin, begun)
         reply: Reply | None = None
         if connection is not None:
@@ -121,7 +122,8 @@ class HttpSender:
         if connection is None or reply is None:
             connection = await self._dial(route, deadline, phases)
             reply = await connection.exchange(head, payload, deadline=deadline, limit_seconds=limit_seconds)
-        if reply.reusable:
+        # What was checked under rules replaced meanwhile must not serve under the new ones.
+        if reply.reusable and network is self._dialer.rules:
             self._pool.put(route.origin, connection, monotonic())
         else:
             connection.drop()

@@ -1,5 +1,6 @@
 """The guard: whatever a URL or a name server says, no connection is made to an address that may not be dialled."""
 
+import asyncio
 import socket
 import struct
 from ipaddress import ip_network
@@ -192,6 +193,25 @@ async def test_new_rules_hold_for_connections_that_were_kept(sender, serve):
     sender.replace_network(NetworkRules())
     outcome = await send(sender, server.url)
     assert outcome.error.kind is ErrorClass.BLOCKED
+    assert len(server.requests) == 1
+
+
+async def test_a_request_under_way_when_rules_change_finishes_and_its_connection_is_not_kept(sender, serve):
+    answer = asyncio.Event()
+
+    async def when_told(server, reader, writer):
+        await server.request(reader)
+        await answer.wait()
+        writer.write(OK)
+        await server.request(reader)
+
+    server = await serve(when_told)
+    sending = asyncio.ensure_future(send(sender, server.url))
+    await asyncio.wait_for(server.arrived.wait(), 2)
+    sender.replace_network(NetworkRules())
+    answer.set()
+    assert (await sending).status == 200
+    assert (await send(sender, server.url)).error.kind is ErrorClass.BLOCKED
     assert len(server.requests) == 1
 
 
