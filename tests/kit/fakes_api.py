@@ -49,10 +49,19 @@ class FakeAcceptor:
         self.duplicate = False
         self.held: list[asyncio.Future[list[Acceptance]]] | None = None
         self._next = 1 << 40
+        self._came = asyncio.Event()
 
     def hold(self) -> None:
         """Leave what is handed in from now on unanswered until `release`."""
         self.held = []
+
+    async def until_held(self, count: int = 1) -> None:
+        """Wait for so many submissions to be held."""
+        assert self.held is not None
+        async with asyncio.timeout(5):
+            while len(self.held) < count:
+                self._came.clear()
+                await self._came.wait()
 
     def release(self, index: int = 0) -> None:
         """Answer one of the held submissions."""
@@ -72,6 +81,7 @@ class FakeAcceptor:
         if self.held is not None:
             future: asyncio.Future[list[Acceptance]] = loop.create_future()
             self.held.append(future)
+            self._came.set()
             return future
         return loop.create_task(self._answer(drafts))
 
@@ -390,7 +400,11 @@ class House:
 
         def connect() -> socket.socket:
             sock = socket.socket(socket.AF_UNIX)
-            sock.connect(str(path))
+            try:
+                sock.connect(str(path))
+            except OSError:
+                sock.close()
+                raise
             sock.setblocking(False)
             return sock
 
@@ -442,8 +456,9 @@ class Wire:
         try:
             self._writer.write(data)
             await self._writer.drain()
-        except ConnectionError:
-            pass
+        except (ConnectionError, RuntimeError):
+            # uvloop calls it a RuntimeError to write to what the other side has closed.
+            return
 
     def finish(self) -> None:
         """Say that no more will be sent."""

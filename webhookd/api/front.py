@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._patience_seconds = lobby.patience.head_seconds
         self._head = Head(b"", {}, 0, 0)
         self._exchange: Exchange | None = None
-        self._unmeasured = 0
+        self._unmeasured = -1
         self._measured_size = 0
         self._upgrading = False
         self._last = False
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.HEAD
         self._phase_since = self._lobby.now
         self._patience_seconds = self._lobby.patience.head_seconds
-        self._unmeasured = 0
+        self._unmeasured = -1
         self.idle_since = None
 
     def on_url(self, part: bytes) -> None:
@@ -149,7 +149,8 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.BODY
         self._phase_since = self._lobby.now
         self._patience_seconds = self._lobby.patience.body_seconds
-        self._unmeasured = self._measured_size = 0
+        self._unmeasured = -1
+        self._measured_size = 0
         head = self._head
         version = parser.get_http_version()
         # Clients of HTTP/1.0 keep a connection only when told so in words that this front does not speak.
@@ -296,10 +297,13 @@ class Connection(asyncio.Protocol):
                 return
 
     def _measure(self, size: int) -> None:
-        """Bound what the parser holds without telling: unfinished lines, trailers and chunk extensions."""
+        """Bound what the parser holds without telling: unfinished lines, trailers and chunk extensions.
+
+        The read in which a head or a body began, for which `_unmeasured` is -1, also held what came before.
+        """
         exchange = self._exchange
-        if exchange is not None and exchange.size != self._measured_size:
-            self._measured_size = exchange.size
+        if self._unmeasured < 0 or (exchange is not None and exchange.size != self._measured_size):
+            self._measured_size = 0 if exchange is None else exchange.size
             self._unmeasured = 0
             return
         self._unmeasured += size

@@ -17,6 +17,7 @@ from webhookd.core.settings import TcpAddress, UnixAddress
 log = logging.getLogger("webhookd.api")
 
 BACKLOG = 1024
+LONGEST_PATH_BYTES = 107
 ACCEPTS_PER_TURN = 64
 STARVED_PAUSE_SECONDS = 0.5
 _STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -52,6 +53,8 @@ def _bind_unix(address: UnixAddress) -> socket.socket:
     path = address.path
     if str(path).startswith(("@", "\0")):
         raise OSError(errno.EINVAL, "abstract socket names are not supported, they have no permissions")
+    if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
+        raise OSError(errno.ENAMETOOLONG, f"the path is too long for a socket, which has {LONGEST_PATH_BYTES} bytes")
     _require_stale(path)
     passing = path.parent / f".{os.getpid()}"
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -94,13 +97,18 @@ class Listener:
     """Accepts on one listening socket until it is closed.
 
     Without descriptors to spare it makes room with `evict`, and failing that lets the backlog wait for a moment, with
-    one line in the log; the socket is never dropped for it.
+    one line in the log; the socket is never dropped for it. A `path` that the socket was bound to goes with it.
     """
 
     def __init__(
-        self, sock: socket.socket, make_protocol: Callable[[], asyncio.Protocol], evict: Callable[[], bool]
+        self,
+        sock: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        evict: Callable[[], bool],
+        path: Path | None = None,
     ) -> None:
         self._sock = sock
+        self._path = path
         self._make_protocol = make_protocol
         self._evict = evict
         self._loop = asyncio.get_running_loop()
@@ -117,6 +125,9 @@ class Listener:
         if self._resume is not None:
             self._resume.cancel()
         self._loop.remove_reader(self._sock)
+        if self._path is not None:
+            # While we still listen, nobody else takes the name; so what is unlinked here is ours.
+            self._path.unlink(missing_ok=True)
         self._sock.close()
 
     async def settled(self) -> None:

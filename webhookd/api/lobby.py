@@ -92,9 +92,9 @@ class Lobby:
 
     def enter(self, guest: Guest) -> bool:
         """Take in a connection, if need be in place of the one that was idle longest; say whether it may stay."""
-        full = len(self.guests) >= self.patience.connections
+        room = len(self.guests) < self.patience.connections or self.evict()
         self.guests[guest] = None
-        return not full or self.evict()
+        return room
 
     def evict(self) -> bool:
         """Close the connection that has been idle longest; False where none is idle."""

@@ -18,7 +18,7 @@ from webhookd.api.listener import Listener
 from webhookd.api.lobby import Lobby, Observer, Patience
 from webhookd.api.status import StatusRoutes
 from webhookd.core.ports import Acceptor, Desk, Directory, History, Monitor
-from webhookd.core.settings import Listen, Settings
+from webhookd.core.settings import Listen, Settings, UnixAddress
 
 
 class Api:
@@ -55,6 +55,11 @@ class Api:
         )
         self._runner = web.AppRunner(build_app(table, self._lobby), handle_signals=False, access_log=None)
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._lobby.guests)
+
     async def serve(self, sock: socket.socket, listen: Listen) -> None:
         """Accept connections on a bound, listening socket from now on; the socket is the API's to close."""
         manager = self._runner.server
@@ -69,7 +74,8 @@ class Api:
         def connection() -> Connection:
             return Connection(self._lobby, gate, lambda front: InnerHandler(manager, front))
 
-        self._listeners.append(Listener(sock, connection, self._lobby.evict))
+        path = listen.address.path if isinstance(listen.address, UnixAddress) else None
+        self._listeners.append(Listener(sock, connection, self._lobby.evict, path))
 
     def apply(self, settings: Settings) -> None:
         """Use the tokens and limits of new settings, for requests that begin from now on."""
