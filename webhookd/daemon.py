@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import random
@@ -71,8 +72,12 @@ def run(config_path: Path | None) -> int:
 
 
 async def _serve(config_path: Path | None, settings: Settings) -> None:
+    # What is built at the start lives as long as the process: it is neither collected nor looked at again.
+    gc.disable()
     daemon = Daemon(config_path, settings)
     await daemon.start()
+    gc.freeze()
+    gc.enable()
     await daemon.serve()
     await daemon.stop()
 
@@ -134,6 +139,9 @@ class Daemon:
             ids=self._ids,
             schema=schema,
         )
+        heartbeat = Heartbeat(
+            clock=clock, store=self.store, dispatcher=self.dispatcher, metrics=self._metrics, alive=self._feed_watchdog
+        )
         self.monitor = EngineMonitor(
             clock=clock,
             store=self.store,
@@ -141,6 +149,7 @@ class Daemon:
             dispatcher=self.dispatcher,
             recorder=self.recorder,
             intake=self.intake,
+            heartbeat=heartbeat,
         )
         self.api = Api(
             acceptor=self.intake,
@@ -156,9 +165,6 @@ class Daemon:
         self._supervise(self.store.failure(), "the writer")
         self._supervise(self.recorder.run(), "the recorder")
         self._supervise(Upkeep(clock=clock, store=self.store).run(), "retention")
-        heartbeat = Heartbeat(
-            clock=clock, store=self.store, dispatcher=self.dispatcher, metrics=self._metrics, alive=self._feed_watchdog
-        )
         self._supervise(heartbeat.run(), "the heartbeat")
         self._supervise(self._reload_when_asked(), "reloading")
         self._supervised.add(self.dispatcher.failed)
@@ -310,13 +316,11 @@ class Daemon:
         return self._metrics.render(await self.monitor.readings())
 
     def _feed_watchdog(self) -> None:
-        status = self.monitor.status()
-        if status.stuck is not None:
-            log.error("daemon.stuck", extra={"fields": {"reason": status.stuck}})
+        if (stuck := self.monitor.stuck()) is not None:
+            log.error("daemon.stuck", extra={"fields": {"reason": stuck}})
             return
-        degraded = status.refusing or (f"reload refused: {self._reload_failure}" if self._reload_failure else "no")
-        in_flight = status.in_flight_fast + status.in_flight_slow
-        systemd.notify("WATCHDOG=1", f"STATUS=in flight={in_flight} resting={status.resting} degraded={degraded}")
+        degraded = self.monitor.refusing() or self._reload_failure or "no"
+        systemd.notify("WATCHDOG=1", f"STATUS=inflight={self.dispatcher.lanes.in_flight} degraded={degraded}")
 
 
 def _clamp_to_descriptors(network: NetworkRules) -> NetworkRules:

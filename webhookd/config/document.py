@@ -14,7 +14,7 @@ from webhookd.config.forms import Where
 from webhookd.config.secret_sources import read_regular_file
 from webhookd.errors import ConfigError, ConfigErrors
 
-MOST_BYTES = 1024 * 1024
+MOST_BYTES = 16 * 1024 * 1024
 MOST_LINES_OF_A_VALUE = 200
 """A value that goes on for longer ends the search for lines; complaints then come without them."""
 

@@ -14,13 +14,32 @@ _MOST_REMEMBERED = 8192
 """Answers kept per matcher: producers choose the types, so their number has no bound of its own."""
 
 
+class _Glob:
+    """One pattern with a wildcard and who subscribed by it; compiled when it is first needed, `prefix*` never."""
+
+    __slots__ = ("_compiled", "_pattern", "subscribed")
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._compiled: re.Pattern[str] | None = None
+        self.subscribed: dict[EndpointId, None] = {}
+
+    def matches(self, event_type: str, prefix_length: int) -> bool:
+        """Say whether the pattern covers a type that begins with its literal prefix."""
+        if self._compiled is None:
+            if len(self._pattern) == prefix_length + 1 and self._pattern[-1] == "*":
+                return True
+            self._compiled = re.compile(translate(self._pattern))
+        return self._compiled.match(event_type) is not None
+
+
 class _Subscriptions:
     """The endpoints of one tenant: by exact type, by glob under its literal prefix, and those that take every type."""
 
     def __init__(self) -> None:
         self.every: dict[EndpointId, None] = {}
         self.exact: dict[str, dict[EndpointId, None]] = {}
-        self.globs: dict[str, dict[str, tuple[re.Pattern[str], dict[EndpointId, None]]]] = {}
+        self.globs: dict[str, dict[str, _Glob]] = {}
         self.prefix_lengths: Counter[int] = Counter()
 
     def add(self, endpoint_id: EndpointId, types: tuple[str, ...]) -> None:
@@ -36,8 +55,8 @@ class _Subscriptions:
             if not patterns:
                 self.prefix_lengths[len(prefix)] += 1
             if pattern not in patterns:
-                patterns[pattern] = (re.compile(translate(pattern)), {})
-            patterns[pattern][1][endpoint_id] = None
+                patterns[pattern] = _Glob(pattern)
+            patterns[pattern].subscribed[endpoint_id] = None
 
     def remove(self, endpoint_id: EndpointId, types: tuple[str, ...]) -> None:
         self.every.pop(endpoint_id, None)
@@ -52,8 +71,8 @@ class _Subscriptions:
             prefix = pattern[: wildcard.start()]
             patterns = self.globs.get(prefix, {})
             if pattern in patterns:
-                patterns[pattern][1].pop(endpoint_id, None)
-                if not patterns[pattern][1]:
+                patterns[pattern].subscribed.pop(endpoint_id, None)
+                if not patterns[pattern].subscribed:
                     del patterns[pattern]
                 if not patterns:
                     del self.globs[prefix]
@@ -67,9 +86,9 @@ class _Subscriptions:
         into.update(self.exact.get(event_type, {}))
         for length in self.prefix_lengths:
             if length <= len(event_type):
-                for pattern, subscribed in self.globs.get(event_type[:length], {}).values():
-                    if pattern.match(event_type):
-                        into.update(subscribed)
+                for glob in self.globs.get(event_type[:length], {}).values():
+                    if glob.matches(event_type, length):
+                        into.update(glob.subscribed)
 
 
 class Matcher:

@@ -11,6 +11,7 @@ from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
 from webhookd.engine.intake import Intake
 from webhookd.engine.recorder import Recorder
+from webhookd.engine.upkeep import Heartbeat
 from webhookd.metrics import Readings
 
 STUCK_AFTER_SECONDS = 15.0
@@ -31,6 +32,7 @@ class EngineMonitor:
         dispatcher: Dispatcher,
         recorder: Recorder,
         intake: Intake,
+        heartbeat: Heartbeat,
     ) -> None:
         self._clock = clock
         self._store = store
@@ -38,6 +40,7 @@ class EngineMonitor:
         self._dispatcher = dispatcher
         self._recorder = recorder
         self._intake = intake
+        self._heartbeat = heartbeat
 
     def status(self) -> EngineStatus:
         """See Monitor."""
@@ -54,9 +57,25 @@ class EngineMonitor:
             endpoints_enabled=enabled,
             endpoints_disabled=len(self._endpoints) - enabled,
             draining=not self._dispatcher.is_running,
-            refusing=self._intake.refusal or self._recorder.trouble or self._store.refusal,
-            stuck=self._stuck(now),
+            refusing=self.refusing(),
+            stuck=self.stuck(),
         )
+
+    def refusing(self) -> str | None:
+        """Say why events are refused at present, None when they are taken."""
+        return self._intake.refusal or self._recorder.trouble or self._store.refusal
+
+    def stuck(self) -> str | None:
+        """Say what has not got on for too long, None when all is well; costs nothing, for the watchdog."""
+        now = self._clock.monotonic()
+        for since, what in (
+            (self._heartbeat.asked_at, "writing to the database"),
+            (self._recorder.commit_started, "recording outcomes"),
+            (self._dispatcher.reading_since, "reading deliveries that are due"),
+        ):
+            if since is not None and now - since > STUCK_AFTER_SECONDS:
+                return f"{what} has not got on for {now - since:.0f} s"
+        return None
 
     async def counts(self) -> Counts:
         """See Monitor."""
@@ -96,15 +115,6 @@ class EngineMonitor:
             EndpointView(record=endpoint.current_record(), definition=endpoint.definition, pending=0, last_attempt=None)
             for endpoint in troubled[:_MOST_ATTENTION]
         ]
-
-    def _stuck(self, now: float) -> str | None:
-        for since, what in (
-            (self._recorder.commit_started, "recording outcomes"),
-            (self._dispatcher.reading_since, "reading deliveries that are due"),
-        ):
-            if since is not None and now - since > STUCK_AFTER_SECONDS:
-                return f"{what} has not got on for {now - since:.0f} s"
-        return None
 
 
 def _urgency(endpoint: LiveEndpoint) -> tuple[bool, int, int]:

@@ -16,7 +16,6 @@ _ROUND_SECONDS = 600.0
 _BREATH_SECONDS = 0.05
 _BEAT_SECONDS = 1.0
 _STEP_MS = 250
-_WRITER_SECONDS = 15.0
 
 
 class Upkeep:
@@ -35,9 +34,10 @@ class Upkeep:
 
 
 class Heartbeat:
-    """Beats once a second: measures the lag of the loop, notices steps of the wall clock, and proves that all gets on.
+    """Beats once a second: measures the lag of the loop, notices steps of the wall clock, and asks the writer for a sign.
 
-    `alive` is called after every beat at which the writer has answered; whoever feeds a watchdog feeds it from there.
+    `alive` is called at every beat by which the writer has answered; whoever feeds a watchdog feeds it from there. A
+    writer that does not answer is asked nothing more, and `asked_at` tells.
     """
 
     def __init__(
@@ -48,21 +48,28 @@ class Heartbeat:
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._alive = alive
+        self.asked_at = clock.monotonic()
+        """When the writer was last asked for a sign, monotonic seconds; older than a beat while it owes one."""
 
     async def run(self) -> None:
-        """Beat until cancelled; a writer that does not answer ends it with TimeoutError."""
+        """Beat until cancelled; what the writer fails with ends it."""
         offset_ms = self._offset_ms()
+        sign = asyncio.ensure_future(self._store.ping())
         while True:
             due = self._clock.monotonic() + _BEAT_SECONDS
             await self._clock.sleep(_BEAT_SECONDS)
-            self._metrics.loop_lag(max(0.0, self._clock.monotonic() - due))
+            now = self._clock.monotonic()
+            self._metrics.loop_lag(max(0.0, now - due))
             step_ms = self._offset_ms() - offset_ms
             offset_ms += step_ms
             if abs(step_ms) > _STEP_MS:
                 log.warning("clock.stepped", extra={"fields": {"seconds": round(step_ms / 1000, 3)}})
                 self._dispatcher.clock_stepped()
-            await asyncio.wait_for(asyncio.shield(self._store.ping()), _WRITER_SECONDS)
-            self._alive()
+            if sign.done():
+                await sign
+                self.asked_at = now
+                sign = asyncio.ensure_future(self._store.ping())
+                self._alive()
 
     def _offset_ms(self) -> float:
         return self._clock.now_ms() - 1000 * self._clock.monotonic()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from webhookd.config import load_settings
-from webhookd.config.document import LineIndex
+from webhookd.config.document import MOST_BYTES, LineIndex
 from webhookd.errors import ConfigErrors
 
 ONLY_BATCH = "[ingest]\nmax_batch = {}\n"
@@ -93,11 +93,11 @@ def test_a_device_is_refused():
     assert refusal(Path("/dev/zero")) == "is a device, not a file"
 
 
-def test_a_file_over_a_mebibyte_is_refused(tmp_path):
+def test_a_file_over_sixteen_mebibytes_is_refused(tmp_path):
     path = tmp_path / "x.toml"
-    path.write_text("#" * (1024 * 1024 + 1))
-    assert refusal(path) == "is larger than 1048576 bytes"
-    path.write_text("#" * (1024 * 1024))
+    path.write_text("#" * (MOST_BYTES + 1))
+    assert refusal(path) == "is larger than 16777216 bytes"
+    path.write_text("#" * MOST_BYTES)
     assert load_settings(path, environ={"HOME": "/nonexistent"}).source == path
 
 
