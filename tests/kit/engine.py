@@ -17,7 +17,8 @@ from webhookd.core.delivery import Delivery
 from webhookd.core.endpoint import EndpointRecord
 from webhookd.core.event import Draft
 from webhookd.core.ids import DeliveryId, EndpointId, IdGenerator
-from webhookd.core.ports import Acceptance, DeliveryFilter, EndpointSchema, Outbox
+from webhookd.core.ports import Acceptance, DeliveryFilter, Outbox
+from webhookd.core.services import EndpointSchema
 from webhookd.core.settings import EndpointDefinition, Ingest, Storage
 from webhookd.engine import reconcile
 from webhookd.engine.desk import DeliveryDesk

@@ -7,7 +7,8 @@ from aiohttp import web
 from webhookd.api.params import cursor_text, delivery_query, no_query, nothing_in_body, path_delivery_id
 from webhookd.api.replies import reply
 from webhookd.api.shapes import attempt_json, delivery_json, list_json
-from webhookd.core.ports import Desk, History
+from webhookd.core.ports import History
+from webhookd.core.services import Desk
 
 
 class DeliveryRoutes:

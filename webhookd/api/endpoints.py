@@ -18,7 +18,7 @@ from webhookd.api.problems import invalid
 from webhookd.api.replies import reply
 from webhookd.api.shapes import endpoint_json, list_json, test_json
 from webhookd.core.ids import EndpointId, is_endpoint_id
-from webhookd.core.ports import Directory
+from webhookd.core.services import Directory
 from webhookd.errors import Fault
 
 

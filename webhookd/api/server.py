@@ -17,7 +17,8 @@ from webhookd.api.inner import InnerHandler
 from webhookd.api.listener import Listener
 from webhookd.api.lobby import Lobby, Observer, Patience
 from webhookd.api.status import StatusRoutes
-from webhookd.core.ports import Acceptor, Desk, Directory, History, Monitor
+from webhookd.core.ports import History
+from webhookd.core.services import Acceptor, Desk, Directory, Monitor
 from webhookd.core.settings import Listen, Settings, UnixAddress
 
 

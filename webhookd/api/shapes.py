@@ -16,7 +16,7 @@ from webhookd.core.endpoint import EndpointStatus
 from webhookd.core.event import Event, EventSummary
 from webhookd.core.ids import delivery_text, event_text
 from webhookd.core.masking import masked_header, masked_url
-from webhookd.core.ports import EndpointView
+from webhookd.core.services import EndpointView
 
 Json = dict[str, object]
 

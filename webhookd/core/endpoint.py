@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from webhookd.core.ids import DeliveryId, EndpointId
 
-
 MOST_HOLDS = 32
 
 

@@ -1,7 +1,7 @@
 """The seams: what the rooms ask of each other, as Protocols, and the values that cross them.
 
-`Store` is kept by `store`, `Sender` by `net`, `Clock` by `clock`; `engine` drives them and offers `Acceptor`,
-`Directory`, `Desk` and `Monitor` to `api`. Everything named `…_ms` is UTC milliseconds.
+`Store` is kept by `store`, `Sender` by `net`, `Clock` by `clock`, and `engine` drives them; what it offers to `api` in
+turn stands in `services`. Everything named `…_ms` is UTC milliseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from webhookd.core.attempt import Attempt, Outcome
 from webhookd.core.delivery import Delivery, DeliveryState, Work
 from webhookd.core.endpoint import EndpointRecord, Health
-from webhookd.core.event import Draft, Event, EventSummary
+from webhookd.core.event import Event, EventSummary
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
 from webhookd.core.settings import EndpointDefinition
 
@@ -47,7 +47,7 @@ class Clock(Protocol):
 class Submission:
     """An event to be committed together with the deliveries it is owed as.
 
-    With an `idempotency_key` comes the `fingerprint` of the content; the pair decides between new, duplicate and conflict.
+    With an `idempotency_key` comes the `fingerprint` of the content; the two decide between new, duplicate and conflict.
     """
 
     event: Event
@@ -75,7 +75,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class DueBatch:
-    """Work that is due, in the order it is to be attempted, and the due moment of the first row left behind (None: none)."""
+    """Work that is due, in the order it is to be attempted, and the due moment of the first row left behind, if any."""
 
     work: list[Work]
     next_due_ms: int | None
@@ -99,7 +99,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
-    """Which events to list; None is no restriction; `since_ms` inclusive, `until_ms` exclusive, both acceptance times."""
+    """Which events to list; None restricts nothing; acceptance times, `since_ms` inclusive, `until_ms` exclusive."""
 
     tenant: str | None = None
     type: str | None = None
@@ -109,7 +109,7 @@ class EventFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries to list; None is no restriction; `since_ms` inclusive, `until_ms` exclusive, acceptance times."""
+    """Which deliveries to list; None restricts nothing; acceptance times, `since_ms` inclusive, `until_ms` exclusive."""
 
     endpoint_id: EndpointId | None = None
     event_id: EventId | None = None
@@ -153,7 +153,7 @@ class Intake(Protocol):
     """The store as the way in sees it."""
 
     def accept(self, submissions: Sequence[Submission]) -> Awaitable[list[Acceptance]]:
-        """Queue `submissions` before returning; the awaitable resolves when all of them are on disk, or raises and none is.
+        """Queue `submissions` before returning; the awaitable resolves once all are on disk, or raises and none is.
 
         Answers stand in the order of `submissions`. Raises ConflictError (slug `idempotency_conflict`, naming the line
         from 1 if there are several), StoreFullError, StoreIOError or StoreUnavailableError.
@@ -186,7 +186,7 @@ class Outbox(Protocol):
         """
 
     def settle(self, settlements: Sequence[Settlement], health: Mapping[EndpointId, Health]) -> Awaitable[None]:
-        """Queue outcomes and the health they lead to, to be committed in one transaction with whatever else is queued."""
+        """Queue outcomes and the health they lead to, to be committed together with whatever else is queued."""
 
     def resend(self, delivery_id: DeliveryId, *, now_ms: int) -> Awaitable[Delivery]:
         """Owe a delivery again: due now, a fresh schedule and age, the next attempt manual. Raises NotFoundError."""
@@ -194,7 +194,7 @@ class Outbox(Protocol):
     def resend_event(
         self, event_id: EventId, endpoint_id: EndpointId | None, *, now_ms: int
     ) -> Awaitable[list[Delivery]]:
-        """Owe the event again to `endpoint_id`, or to every endpoint it was owed to that still exists. Raises NotFoundError."""
+        """Owe the event again to `endpoint_id`, or to all it was owed to that still exist. Raises NotFoundError."""
 
     def cancel(self, delivery_id: DeliveryId, *, now_ms: int) -> Awaitable[Delivery]:
         """End a pending delivery by request. Raises NotFoundError, or ConflictError (`delivery_ended`)."""
@@ -252,7 +252,7 @@ class Upkeep(Protocol):
         """Measure."""
 
     def prune(self, *, now_ms: int) -> Awaitable[int]:
-        """Delete one bounded batch of what retention no longer keeps; return the rows looked at, 0 when a round is complete."""
+        """Delete one batch of what retention no longer keeps; return the rows looked at, 0 when a round is complete."""
 
     def checkpoint(self) -> Awaitable[None]:
         """Move the log into the database file as far as readers allow."""
@@ -280,116 +280,3 @@ class Sender(Protocol):
 
     async def close(self) -> None:
         """Close every connection."""
-
-
-class EndpointSchema(Protocol):
-    """Turns the keys of an endpoint into a definition, by the profiles and defaults in force."""
-
-    def resolve(
-        self, endpoint_id: EndpointId, given: Mapping[str, object], *, secret: str | None, sample: bytes | None
-    ) -> EndpointDefinition:
-        """Return the definition. Raises InvalidRequestError with a Fault for every field that is wrong."""
-
-
-class Acceptor(Protocol):
-    """Where producers' events go in."""
-
-    def accept(self, drafts: Sequence[Draft]) -> Awaitable[list[Acceptance]]:
-        """Resolve once every draft is on disk, in order; on any error none is.
-
-        Raises InvalidRequestError (`no_match`), ConflictError (`idempotency_conflict`), StoreFullError, StoreUnavailableError.
-        """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointView:
-    """An endpoint as the API shows it; counts are deliveries. `definition` is None where a declared one left the file."""
-
-    record: EndpointRecord
-    definition: EndpointDefinition | None
-    pending: int
-    last_attempt: Attempt | None
-
-
-class Directory(Protocol):
-    """The live set of endpoints, declared and API-made."""
-
-    async def page(self, *, limit: int, before: int | None) -> Page[EndpointView]:
-        """Return endpoints newest first; `before` is the `next_before` of the page before."""
-
-    async def show(self, endpoint_id: EndpointId) -> EndpointView:
-        """Return one. Raises NotFoundError."""
-
-    async def create(
-        self, endpoint_id: EndpointId | None, keys: Mapping[str, object]
-    ) -> tuple[EndpointView, str | None]:
-        """Add an endpoint from its API keys; the second value is the secret if it had to be generated.
-
-        Among `keys`, `secret` is text and `sample` the bytes to send. Raises InvalidRequestError, ConflictError
-        (`endpoint_exists`).
-        """
-
-    async def update(self, endpoint_id: EndpointId, patch: Mapping[str, object]) -> EndpointView:
-        """Apply a JSON merge patch (RFC 7396) to the keys; None restores a default.
-
-        Raises NotFoundError, InvalidRequestError, ConflictError (`endpoint_declared`).
-        """
-
-    async def remove(self, endpoint_id: EndpointId) -> None:
-        """Delete; pending deliveries are cancelled. Raises NotFoundError, ConflictError (`endpoint_declared`)."""
-
-    async def enable(self, endpoint_id: EndpointId) -> EndpointView:
-        """Clear the failing streak and resume held deliveries gently. Raises NotFoundError, ConflictError (`endpoint_removed`)."""
-
-    async def disable(self, endpoint_id: EndpointId) -> EndpointView:
-        """Hold its deliveries, reason `operator`. Raises NotFoundError."""
-
-    async def test(self, endpoint_id: EndpointId) -> tuple[bool, Outcome]:
-        """Send a sample now, outside the outbox; say whether it was acknowledged. Raises NotFoundError."""
-
-    def not_matched(self, event: Event, owed: Collection[EndpointId], *, limit: int) -> list[tuple[EndpointId, str]]:
-        """Say, for up to `limit` endpoints that are not owed the event, why not."""
-
-
-class Desk(Protocol):
-    """Where an operator changes single deliveries."""
-
-    async def resend(self, delivery_id: DeliveryId) -> Delivery:
-        """See Outbox.resend. Raises also ConflictError (`endpoint_gone`) where the endpoint no longer exists."""
-
-    async def resend_event(self, event_id: EventId, endpoint_id: EndpointId | None) -> list[Delivery]:
-        """See Outbox.resend_event; an endpoint the event was not owed to gets a new delivery."""
-
-    async def cancel(self, delivery_id: DeliveryId) -> Delivery:
-        """See Outbox.cancel."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineStatus:
-    """The engine at this moment; `oldest_due_ms` is the earliest due moment of an enabled endpoint's delivery."""
-
-    in_flight_fast: int
-    in_flight_slow: int
-    oldest_due_ms: int | None
-    resting: int
-    endpoints_enabled: int
-    endpoints_disabled: int
-    draining: bool
-    refusing: str | None
-    stuck: str | None
-
-
-class Monitor(Protocol):
-    """The engine as status, readiness and metrics see it."""
-
-    def status(self) -> EngineStatus:
-        """Take a reading; costs no I/O. `refusing` and `stuck` are sentences, None when all is well."""
-
-    async def counts(self) -> Counts:
-        """Count deliveries by state."""
-
-    async def space(self) -> Space:
-        """Measure the database."""
-
-    def attention(self) -> Sequence[EndpointView]:
-        """Return up to 100 endpoints that are disabled or failing, worst first, without counts of deliveries."""

@@ -15,7 +15,8 @@ from webhookd.core.event import JSON_CONTENT_TYPE, Event
 from webhookd.core.health import disabled, enabled
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator
 from webhookd.core.matching import mismatch
-from webhookd.core.ports import Clock, EndpointSchema, EndpointView, Page, Sender, Store
+from webhookd.core.ports import Clock, Page, Sender, Store
+from webhookd.core.services import EndpointSchema, EndpointView
 from webhookd.core.settings import EndpointDefinition
 from webhookd.core.verdict import is_acknowledged
 from webhookd.engine import reconcile

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from webhookd.core.endpoint import EndpointStatus
 from webhookd.core.lanes import Lane
-from webhookd.core.ports import Clock, Counts, EndpointView, EngineStatus, Space, Store
+from webhookd.core.ports import Clock, Counts, Space, Store
+from webhookd.core.services import EndpointView, EngineStatus
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
 from webhookd.engine.intake import Intake

@@ -9,7 +9,8 @@ from dataclasses import replace
 from webhookd.core.endpoint import DisabledReason, EndpointRecord, Health
 from webhookd.core.health import disabled, enabled
 from webhookd.core.ids import EndpointId
-from webhookd.core.ports import Clock, Endpoints, EndpointSchema
+from webhookd.core.ports import Clock, Endpoints
+from webhookd.core.services import EndpointSchema
 from webhookd.core.settings import EndpointDefinition
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
 from webhookd.errors import ConfigError, ConfigErrors, InvalidRequestError

@@ -34,7 +34,7 @@ class Upkeep:
 
 
 class Heartbeat:
-    """Beats once a second: measures the lag of the loop, notices steps of the wall clock, and asks the writer for a sign.
+    """Beats once a second: measures the loop's lag, notices steps of the wall clock, and asks the writer for a sign.
 
     `alive` is called at every beat by which the writer has answered; whoever feeds a watchdog feeds it from there. A
     writer that does not answer is asked nothing more, and `asked_at` tells.

@@ -1,0 +1,132 @@
+"""The other seams: what `api` asks of the engine and the engine of `config`, as Protocols and their values."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from webhookd.core.attempt import Attempt, Outcome
+from webhookd.core.delivery import Delivery
+from webhookd.core.endpoint import EndpointRecord
+from webhookd.core.event import Draft, Event
+from webhookd.core.ids import DeliveryId, EndpointId, EventId
+from webhookd.core.ports import Acceptance, Counts, Page, Space
+from webhookd.core.settings import EndpointDefinition
+
+
+class EndpointSchema(Protocol):
+    """Turns the keys of an endpoint into a definition, by the profiles and defaults in force."""
+
+    def resolve(
+        self, endpoint_id: EndpointId, given: Mapping[str, object], *, secret: str | None, sample: bytes | None
+    ) -> EndpointDefinition:
+        """Return the definition. Raises InvalidRequestError with a Fault for every field that is wrong."""
+
+
+class Acceptor(Protocol):
+    """Where producers' events go in."""
+
+    def accept(self, drafts: Sequence[Draft]) -> Awaitable[list[Acceptance]]:
+        """Resolve once every draft is on disk, in order; on any error none is.
+
+        Raises InvalidRequestError (`no_match`), ConflictError (`idempotency_conflict`), StoreFullError or
+        StoreUnavailableError, some of them before there is anything to await.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointView:
+    """An endpoint as the API shows it; `definition` is None where it has none at present."""
+
+    record: EndpointRecord
+    definition: EndpointDefinition | None
+    pending: int
+    last_attempt: Attempt | None
+
+
+class Directory(Protocol):
+    """The live set of endpoints, declared and API-made."""
+
+    async def page(self, *, limit: int, before: int | None) -> Page[EndpointView]:
+        """Return endpoints newest first; `before` is the `next_before` of the page before."""
+
+    async def show(self, endpoint_id: EndpointId) -> EndpointView:
+        """Return one. Raises NotFoundError."""
+
+    async def create(
+        self, endpoint_id: EndpointId | None, keys: Mapping[str, object]
+    ) -> tuple[EndpointView, str | None]:
+        """Add an endpoint from its API keys; the second value is the secret if it had to be generated.
+
+        Among `keys`, `secret` is text and `sample` the bytes to send. Raises InvalidRequestError, ConflictError
+        (`endpoint_exists`).
+        """
+
+    async def update(self, endpoint_id: EndpointId, patch: Mapping[str, object]) -> EndpointView:
+        """Apply a JSON merge patch (RFC 7396) to the keys; None restores a default.
+
+        Raises NotFoundError, InvalidRequestError, ConflictError (`endpoint_declared`).
+        """
+
+    async def remove(self, endpoint_id: EndpointId) -> None:
+        """Delete; pending deliveries are cancelled. Raises NotFoundError, ConflictError (`endpoint_declared`)."""
+
+    async def enable(self, endpoint_id: EndpointId) -> EndpointView:
+        """Clear the failing streak and resume held deliveries gently.
+
+        Raises NotFoundError, ConflictError (`endpoint_removed`).
+        """
+
+    async def disable(self, endpoint_id: EndpointId) -> EndpointView:
+        """Hold its deliveries, reason `operator`. Raises NotFoundError."""
+
+    async def test(self, endpoint_id: EndpointId) -> tuple[bool, Outcome]:
+        """Send a sample now, outside the outbox; say whether it was acknowledged. Raises NotFoundError."""
+
+    def not_matched(self, event: Event, owed: Collection[EndpointId], *, limit: int) -> list[tuple[EndpointId, str]]:
+        """Say, for up to `limit` endpoints that are not owed the event, why not."""
+
+
+class Desk(Protocol):
+    """Where an operator changes single deliveries."""
+
+    async def resend(self, delivery_id: DeliveryId) -> Delivery:
+        """See Outbox.resend. Raises also ConflictError (`endpoint_gone`) where the endpoint no longer exists."""
+
+    async def resend_event(self, event_id: EventId, endpoint_id: EndpointId | None) -> list[Delivery]:
+        """See Outbox.resend_event; an endpoint the event was not owed to gets a new delivery."""
+
+    async def cancel(self, delivery_id: DeliveryId) -> Delivery:
+        """See Outbox.cancel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """The engine at this moment; `oldest_due_ms` is the earliest due moment of an enabled endpoint's delivery."""
+
+    in_flight_fast: int
+    in_flight_slow: int
+    oldest_due_ms: int | None
+    resting: int
+    endpoints_enabled: int
+    endpoints_disabled: int
+    draining: bool
+    refusing: str | None
+    stuck: str | None
+
+
+class Monitor(Protocol):
+    """The engine as status, readiness and metrics see it."""
+
+    def status(self) -> EngineStatus:
+        """Take a reading; costs no I/O. `refusing` and `stuck` are sentences, None when all is well."""
+
+    async def counts(self) -> Counts:
+        """Count deliveries by state."""
+
+    async def space(self) -> Space:
+        """Measure the database."""
+
+    def attention(self) -> Sequence[EndpointView]:
+        """Return up to 100 endpoints that are disabled or failing, worst first, without counts of deliveries."""
