@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,16 +15,8 @@ from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.endpoint import DisabledReason, EndpointRecord, Health
 from webhookd.core.event import Draft, Event, EventSummary
 from webhookd.core.ids import EPOCH_MS, DeliveryId, EndpointId, EventId
-from webhookd.core.ports import (
-    Acceptance,
-    Counts,
-    DeliveryFilter,
-    EndpointView,
-    EngineStatus,
-    EventFilter,
-    Page,
-    Space,
-)
+from webhookd.core.ports import Acceptance, Counts, DeliveryFilter, EventFilter, Page, Space
+from webhookd.core.services import EndpointView, EngineStatus
 from webhookd.core.settings import (
     DeliveryRules,
     EndpointDefinition,
@@ -490,6 +483,12 @@ class Wire:
     def close(self) -> None:
         """Hang up."""
         self._writer.close()
+
+    def reset(self) -> None:
+        """Vanish from a TCP connection without a goodbye."""
+        sock = self._writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
 
 
 def request(

@@ -196,17 +196,16 @@ class Answers:
         self._lobby.buffered_bytes -= exchange.size
         if self.gone:
             return
-        waiting = self._open
         exchange.answer = answer
-        if waiting[0] is not exchange:
-            return
+        unanswered = self._open
         keep = True
         ready: list[bytes] = []
-        while keep and waiting and waiting[0].answer is not None:
-            ready.append(waiting[0].answer)
-            keep = waiting.popleft().keep
-        self._owner.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
-        self._go_on(keep=keep)
+        while keep and unanswered and unanswered[0].answer is not None:
+            ready.append(unanswered[0].answer)
+            keep = unanswered.popleft().keep
+        if ready:
+            self._owner.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+            self._go_on(keep=keep)
 
     def _go_on(self, *, keep: bool) -> None:
         """Begin what waited for the answers just written, and tell the owner of them."""

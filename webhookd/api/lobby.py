@@ -10,7 +10,7 @@ from typing import Protocol
 
 from webhookd.api.problems import INTERNAL, Problem, problem_of
 from webhookd.api.wire import http_date
-from webhookd.core.ports import Acceptor
+from webhookd.core.services import Acceptor
 from webhookd.core.settings import MIB, Ingest
 
 log = logging.getLogger("webhookd.api")

@@ -289,11 +289,12 @@ async def test_all_bodies_together_are_bounded(client, house):
         assert (await client.ask(request("POST", "/v1/events/a", b"x" * 600, content_type=None))).status == 202
 
 
-async def test_a_client_that_leaves_gives_back_the_room_its_body_took(client):
-    await client.serve(patience=Patience(buffered_bytes=1000))
+@pytest.mark.parametrize("leave", ["close", "reset"])
+async def test_a_client_that_leaves_gives_back_the_room_its_body_took(client, leave):
+    await client.serve(tcp=True, patience=Patience(buffered_bytes=1000))
     wire = await client.wire()
     await wire.send(request("POST", "/v1/events/a", b"x" * 900, content_type=None)[:-1])
     await asyncio.sleep(0.02)
-    wire.close()
+    getattr(wire, leave)()
     await asyncio.sleep(0.02)
     assert (await client.ask(request("POST", "/v1/events/a", b"x" * 900, content_type=None))).status == 202
