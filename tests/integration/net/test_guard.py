@@ -169,7 +169,7 @@ async def test_an_address_that_drops_packets_leaves_time_for_the_next(sender_wit
         for filler in fillers:
             filler.close()
     assert outcome.status == 200
-    assert 90 < outcome.phases.connect_ms < 200
+    assert outcome.phases.connect_ms > 90
 
 
 async def test_a_redirect_is_an_answer_and_not_followed(sender, serve, canary):

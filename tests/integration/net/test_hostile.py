@@ -15,7 +15,7 @@ from webhookd.core.settings import DeliveryRules
 from webhookd.net import client
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-QUICK = DeliveryRules(timeout_seconds=0.15, connect_timeout_seconds=0.1)
+QUICK = DeliveryRules(timeout_seconds=0.3, connect_timeout_seconds=0.2)
 PATIENT = DeliveryRules(timeout_seconds=5, connect_timeout_seconds=5)
 LARGE = b"[" + b"1," * 4_000_000 + b"1]"
 
@@ -70,7 +70,7 @@ async def test_the_deadline_covers_the_body_too(serve, sender):
     outcome = await send(sender, server, rules=QUICK)
     assert outcome.status == 200
     assert outcome.excerpt == b"half"
-    assert 100 < outcome.duration_ms < 1000
+    assert 290 < outcome.duration_ms < 2000
     await asyncio.wait_for(server.ended.wait(), 2)
 
 
@@ -167,14 +167,14 @@ async def test_silence_ends_at_the_deadline_and_the_error_says_where(serve, send
     server = await serve(stall)
     outcome = await send(sender, server, rules=QUICK, payload=payload)
     assert outcome.error.kind is ErrorClass.TIMEOUT
-    assert outcome.error.text == f"no answer within 0.15 s ({phase})"
-    assert 140 < outcome.duration_ms < 1000
+    assert outcome.error.text == f"no answer within 0.3 s ({phase})"
+    assert 290 < outcome.duration_ms < 2000
 
 
 async def test_headers_that_drip_do_not_extend_the_deadline(serve, sender):
     server = await serve(after_request(b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 100, pause_seconds=0.01))
     outcome = await send(sender, server, rules=QUICK)
-    assert outcome.error.text == "no answer within 0.15 s (reading the headers)"
+    assert outcome.error.text == "no answer within 0.3 s (reading the headers)"
 
 
 async def test_bytes_behind_the_body_end_the_connection(serve, sender):
@@ -293,8 +293,8 @@ async def test_a_host_that_drops_packets_is_given_up_after_the_connect_timeout(s
         for filler in fillers:
             filler.close()
     assert outcome.error.kind is ErrorClass.TIMEOUT
-    assert outcome.error.text == f"no connection within 0.1 s (connecting to 127.0.0.1:{port})"
-    assert monotonic() - begun < 1
+    assert outcome.error.text == f"no connection within 0.2 s (connecting to 127.0.0.1:{port})"
+    assert monotonic() - begun < 2
 
 
 async def test_running_out_of_descriptors_is_our_own_fault(serve, sender):

@@ -81,28 +81,33 @@ async def running(*command):
         await process.communicate()
 
 
-async def listening(port):
-    for _ in range(500):
+async def listening(process, port):
+    """Wait until the program listens; False if it ended instead."""
+    while process.returncode is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+                await asyncio.sleep(0.01)
+                return process.returncode is None
         await asyncio.sleep(0.01)
-    raise AssertionError(f"nothing listens on port {port}")
+    return False
 
 
 @pytest.fixture
 async def nginx(tmp_path):
     if NGINX is None:
         pytest.skip("nginx is not installed; on Debian: apt-get install nginx-light")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     (tmp_path / "file").write_bytes(b"f" * 20_000)
     config = tmp_path / "nginx.conf"
-    config.write_text(NGINX_CONFIG.format(directory=tmp_path, port=port))
-    async with running(NGINX, "-e", "stderr", "-p", str(tmp_path), "-c", str(config)):
-        await listening(port)
-        yield f"http://127.0.0.1:{port}"
+    # nginx cannot take whichever port is free, and one that was free may be gone by the time it starts.
+    for _ in range(5):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        config.write_text(NGINX_CONFIG.format(directory=tmp_path, port=port))
+        async with running(NGINX, "-e", "stderr", "-p", str(tmp_path), "-c", str(config)) as process:
+            if await listening(process, port):
+                yield f"http://127.0.0.1:{port}"
+                return
+    raise AssertionError("nginx does not start")
 
 
 @pytest.fixture

@@ -149,10 +149,10 @@ async def test_a_handshake_that_never_ends_is_given_up(trusting, serve):
         await asyncio.sleep(5)
 
     server = await serve(silent)
-    outcome = await send(trusting, server, timeout_seconds=0.1)
+    outcome = await send(trusting, server, timeout_seconds=0.3)
     assert outcome.error.kind is ErrorClass.TIMEOUT
-    assert outcome.error.text == "no answer within 0.1 s (TLS handshake)"
-    assert 90 < outcome.duration_ms < 1000
+    assert outcome.error.text == "no answer within 0.3 s (TLS handshake)"
+    assert 290 < outcome.duration_ms < 2000
 
 
 async def test_a_receiver_that_wants_a_client_certificate_is_a_tls_error(authority, trusting):
