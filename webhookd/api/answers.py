@@ -77,6 +77,20 @@ class Exchange:
         self.answer: bytes | None = None
         self.began = 0.0
 
+    def add(self, part: bytes) -> None:
+        """Take a piece of the body; the usual one piece is not copied."""
+        if not self.body:
+            self.body = part
+        elif isinstance(self.body, bytes):
+            self.body = [self.body, part]
+        else:
+            self.body.append(part)
+
+    def take_body(self) -> bytes:
+        """Return the whole body, once."""
+        body, self.body = self.body, b""
+        return body if isinstance(body, bytes) else b"".join(body)
+
     @property
     def is_handed_on(self) -> bool:
         """Say whether somebody behind the front is to answer."""
@@ -153,9 +167,7 @@ class Answers:
                 raise refuse(  # noqa: TRY301 - one way out for everything that is not an acceptance
                     "shutting_down", 503, "the daemon is stopping", retry_after_seconds=UNAVAILABLE_RETRY_SECONDS
                 )
-            body = exchange.body
-            drafts = read_drafts(plan, body if isinstance(body, bytes) else b"".join(body), lobby.ingest)
-            exchange.body = b""
+            drafts = read_drafts(plan, exchange.take_body(), lobby.ingest)
             future = asyncio.ensure_future(lobby.acceptor.accept(drafts))
         except Exception as error:  # noqa: BLE001 - explain() logs what is a fault of ours; the client gets an answer
             self._settle(exchange, self._problem(exchange, lobby.explain(error)))
@@ -225,11 +237,9 @@ class Answers:
         self._waiting.clear()
 
     def _hand_on(self, exchange: Exchange) -> None:
-        body = exchange.body if isinstance(exchange.body, bytes) else b"".join(exchange.body)
         self._lobby.buffered_bytes -= exchange.size
-        exchange.body = b""
         self._inner_busy = True
         if self._inner is None:
             self._inner = self._make_inner()
         keep = exchange.keep and not self._lobby.draining
-        self._inner.handle(rewritten(exchange.method, exchange.head, body, keep=keep), exchange.grant)
+        self._inner.handle(rewritten(exchange.method, exchange.head, exchange.take_body(), keep=keep), exchange.grant)

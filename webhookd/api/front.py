@@ -17,23 +17,11 @@ from webhookd.api.answers import Answers, Exchange, Inner
 from webhookd.api.auth import Gate, Grant, require
 from webhookd.api.decode import plan_events, takes_events
 from webhookd.api.heads import HEAD_BYTES, LINE_BYTES, Head, check_framing, split_target, too_large, without_upgrade
-from webhookd.api.lobby import Lobby
+from webhookd.api.lobby import CHUNK_OVERHEAD_BYTES, DISCARDED_BYTES, OTHER_BODY_BYTES, PIPELINE, Lobby
 from webhookd.api.problems import ProblemError, malformed, refuse
 from webhookd.api.wire import CONTINUE
-from webhookd.core.settings import KIB, MIB, Role
+from webhookd.core.settings import Role
 from webhookd.errors import WebhookdError
-
-PIPELINE = 64
-"""Unanswered requests on one connection at which reading stops until half of them are answered."""
-
-OTHER_BODY_BYTES = MIB
-"""The longest body of a request that hands in no events; an endpoint's sample is the longest thing in one."""
-
-DISCARDED_BYTES = 64 * KIB
-"""The longest body that is read only to be thrown away, for the sake of keeping the connection."""
-
-CHUNK_OVERHEAD_BYTES = 64 * KIB
-"""How much of extensions, sizes and trailers may stand between two pieces of a chunked body."""
 
 
 class Phase(Enum):
@@ -184,12 +172,8 @@ class Connection(asyncio.Protocol):
             raise _body_too_large(exchange)
         elif lobby.buffered_bytes > lobby.patience.buffered_bytes:
             raise refuse("overloaded", 503, "too many requests are being read at once", retry_after_seconds=1)
-        elif not exchange.body:
-            exchange.body = part
-        elif isinstance(exchange.body, bytes):
-            exchange.body = [exchange.body, part]
         else:
-            exchange.body.append(part)
+            exchange.add(part)
 
     def on_message_complete(self) -> None:
         exchange = self._exchange

@@ -10,7 +10,8 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from webhookd.api.auth import NOBODY, Grant
-from webhookd.api.front import OTHER_BODY_BYTES, Connection
+from webhookd.api.front import Connection
+from webhookd.api.lobby import OTHER_BODY_BYTES
 from webhookd.api.problems import INTERNAL, PROBLEM_CONTENT_TYPE, http_problem
 
 log = logging.getLogger("webhookd.api")

@@ -97,7 +97,8 @@ class Listener:
     """Accepts on one listening socket until it is closed.
 
     Without descriptors to spare it makes room with `evict`, and failing that lets the backlog wait for a moment, with
-    one line in the log; the socket is never dropped for it. A `path` that the socket was bound to goes with it.
+    one line in the log; the socket is never dropped for it. Any other failure is told to `fail`. A `path` that the
+    socket was bound to goes with it.
     """
 
     def __init__(
@@ -105,12 +106,14 @@ class Listener:
         sock: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
         evict: Callable[[], bool],
+        fail: Callable[[BaseException], None],
         path: Path | None = None,
     ) -> None:
         self._sock = sock
         self._path = path
         self._make_protocol = make_protocol
         self._evict = evict
+        self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._starting: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
@@ -142,9 +145,11 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno not in _STARVED:
-                    raise
-                self._pause(error)
+                if error.errno in _STARVED:
+                    self._pause(error)
+                else:
+                    self.close()
+                    self._fail(error)
                 return
             self._starved = False
             connection.setblocking(False)

@@ -11,9 +11,21 @@ from typing import Protocol
 from webhookd.api.problems import INTERNAL, Problem, problem_of
 from webhookd.api.wire import http_date
 from webhookd.core.services import Acceptor
-from webhookd.core.settings import MIB, Ingest
+from webhookd.core.settings import KIB, MIB, Ingest
 
 log = logging.getLogger("webhookd.api")
+
+PIPELINE = 64
+"""Unanswered requests on one connection at which reading stops until half of them are answered."""
+
+OTHER_BODY_BYTES = MIB
+"""The longest body of a request that hands in no events; an endpoint's sample is the longest thing in one."""
+
+DISCARDED_BYTES = 64 * KIB
+"""The longest body that is read only to be thrown away, for the sake of keeping the connection."""
+
+CHUNK_OVERHEAD_BYTES = 64 * KIB
+"""How much of extensions, sizes and trailers may stand between two pieces of a chunked body."""
 
 
 class Observer(Protocol):
@@ -74,6 +86,7 @@ class Lobby:
     date: bytes = b""
     buffered_bytes: int = 0
     guests: dict[Guest, None] = field(default_factory=dict)
+    failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _empty: asyncio.Event = field(default_factory=asyncio.Event)
     _timer: asyncio.TimerHandle | None = None
     _ticked_at: float = 0.0
@@ -128,12 +141,25 @@ class Lobby:
     def explain(self, error: BaseException) -> Problem:
         """Return the problem an error is told as; one that is a fault of ours is logged with its traceback."""
         problem = problem_of(error)
+        if isinstance(error, MemoryError):
+            self.fail(error)
         if problem is None:
             log.error("request.failed", exc_info=error)
             return INTERNAL
         return problem
 
+    def fail(self, error: BaseException) -> None:
+        """Report that the API cannot go on; the first report counts."""
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
     def _tick(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # noqa: BLE001 - without its clock the API has no deadlines: this ends the process
+            self.fail(error)
+
+    def _watch(self) -> None:
         elapsed = time.monotonic() - self._ticked_at
         self._ticked_at += elapsed
         self.now += min(elapsed, 2 * self.patience.tick_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -57,6 +58,11 @@ class Api:
         self._runner = web.AppRunner(build_app(table, self._lobby), handle_signals=False, access_log=None)
 
     @property
+    def failed(self) -> asyncio.Future[None]:
+        """A future that holds an exception once the API cannot go on (no memory, no clock, a broken socket)."""
+        return self._lobby.failed
+
+    @property
     def connections(self) -> int:
         """How many connections are open."""
         return len(self._lobby.guests)
@@ -76,7 +82,7 @@ class Api:
             return Connection(self._lobby, gate, lambda front: InnerHandler(manager, front))
 
         path = listen.address.path if isinstance(listen.address, UnixAddress) else None
-        self._listeners.append(Listener(sock, connection, self._lobby.evict, path))
+        self._listeners.append(Listener(sock, connection, self._lobby.evict, self._lobby.fail, path))
 
     def apply(self, settings: Settings) -> None:
         """Use the tokens and limits of new settings, for requests that begin from now on."""

@@ -150,3 +150,15 @@ async def test_running_out_of_descriptors_is_survived_with_one_line_in_the_log(c
     assert (await waiting[-1].ask(EVENT)).status == 202
     for wire in waiting:
         wire.close()
+
+
+async def test_being_out_of_memory_is_reported_to_who_runs_the_api(client, house, caplog):
+    house.acceptor.error = MemoryError()
+    assert (await client.ask(EVENT)).status == 500
+    assert isinstance(house.api.failed.exception(), MemoryError)
+
+
+async def test_an_ordinary_fault_is_not(client, house):
+    house.acceptor.error = ZeroDivisionError()
+    assert (await client.ask(EVENT)).status == 500
+    assert not house.api.failed.done()
