@@ -34,7 +34,7 @@ from webhookd.engine.intake import Intake
 from webhookd.engine.monitor import EngineMonitor
 from webhookd.engine.recorder import Recorder
 from webhookd.engine.upkeep import Heartbeat, Upkeep
-from webhookd.errors import ConfigError, ConfigErrors, WebhookdError
+from webhookd.errors import ConfigError, ConfigErrors, StoreUnavailableError, WebhookdError
 from webhookd.metrics import Metrics
 from webhookd.net.sender import HttpSender
 from webhookd.store.sqlite import SqliteStore, open_store
@@ -100,7 +100,7 @@ class Daemon:
         settings, clock, loop = self._settings, self._clock, asyncio.get_running_loop()
         logs.install_loop_handler(loop)
         for signal_number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signal_number, self._told_to_stop)
+            loop.add_signal_handler(signal_number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._wants_reload.set)
         network = _clamp_to_descriptors(settings.network)
         self._say_what_is_in_force(network)
@@ -205,9 +205,6 @@ class Daemon:
         await self.store.close()
         log.info("daemon.stopped", extra={"fields": {"interrupted": interrupted}})
 
-    def _told_to_stop(self) -> None:
-        self._stop.set()
-
     def _supervise(self, work: Coroutine[Any, Any, Any], what: str) -> None:
         """Run `work` for as long as the daemon lives; whatever way it ends otherwise, the process ends with it."""
 
@@ -277,7 +274,7 @@ class Daemon:
             systemd.notify("RELOADING=1")
             try:
                 await self._reload()
-            except ConfigErrors as error:
+            except (ConfigErrors, StoreUnavailableError) as error:
                 self._reload_failure = str(error)
                 log.error("reload.refused", extra={"fields": {"reason": str(error)}})  # noqa: TRY400 - no traceback
             else:
