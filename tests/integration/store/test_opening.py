@@ -130,6 +130,15 @@ def broken_pages(path: Path) -> None:
             file.write(b"\xff" * 200)
 
 
+def broken_root(path: Path) -> None:
+    """Break a page that no look at the schema comes across."""
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'attempts'").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 200)
+
+
 def log_of_another(path: Path) -> None:
     """Put the log of another database beside it, as a careless restore does."""
     other = path.parent / "other"
@@ -153,6 +162,7 @@ def log_of_another(path: Path) -> None:
         (zeroed_header, StoreCorruptError),
         (not_a_database, StoreCorruptError),
         (broken_pages, StoreCorruptError),
+        (broken_root, StoreCorruptError),
         (log_of_another, (StoreCorruptError, SchemaVersionError)),
     ],
 )
@@ -169,6 +179,19 @@ async def test_a_file_that_cannot_be_trusted_is_refused_and_left_alone(
     # Nor does a refusal keep the next one out.
     with pytest.raises(error):
         await opener()
+
+
+async def test_a_large_file_is_checked_at_its_roots(
+    opener: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_FULL_CHECK_BYTES", 0)
+    store = await opener()
+    await store.close()
+    broken_root(path)
+    before = state_of(path)
+    with pytest.raises(StoreCorruptError, match="damaged"):
+        await opener()
+    assert state_of(path) == before
 
 
 async def test_tables_of_a_replicator_are_tolerated(opener: Opener, path: Path) -> None:

@@ -208,6 +208,15 @@ async def test_two_attempts_of_one_delivery_settled_together_leave_the_later_sta
     assert [one.number for one in await store.attempts(work.id)] == [1, 2]
 
 
+async def test_of_two_attempts_settled_together_the_one_that_ends_it_stands(store: Store) -> None:
+    await owe(store, START_MS)
+    work = await only_work(store)
+    second = replace(work, attempt_count=1, retries_used=1)
+    await store.settle([delivered(work, at_ms=LATER_MS), retried(second, due_at_ms=MUCH_LATER_MS)], {})
+    shown = await store.delivery(work.id)
+    assert (shown.state, shown.finished_at_ms, shown.attempt_count) == (DeliveryState.DELIVERED, LATER_MS, 2)
+
+
 async def test_a_settlement_does_not_change_what_has_ended_but_keeps_the_attempt(store: Store) -> None:
     await owe(store, START_MS)
     work = await only_work(store)
@@ -246,17 +255,18 @@ async def test_settling_writes_the_health_of_endpoints_that_exist(store: Store) 
     assert {one.id: one.health for one in await store.endpoints()} == {"a": health, "b": Health()}
 
 
-async def test_health_and_records_are_written_in_the_order_they_were_handed_in(store: Store) -> None:
+@pytest.mark.parametrize("last", ["settled", "put"])
+async def test_health_and_records_are_written_in_the_order_they_were_handed_in(store: Store, last: str) -> None:
     await store.put_endpoints([record("a")])
-    stale, fresh = Health(failed_attempts=1), Health(failed_attempts=2)
+    settled, put = Health(failed_attempts=1), Health(failed_attempts=2)
     calls = [
-        store.settle([], {EndpointId("a"): stale}),
-        store.put_endpoints([record("a", health=Health(failed_attempts=7))]),
-        store.settle([], {EndpointId("a"): fresh}),
+        lambda: store.settle([], {EndpointId("a"): settled}),
+        lambda: store.put_endpoints([record("a", health=put)]),
     ]
-    for call in calls:
+    # All queued before the writer takes its turn, and so in one transaction.
+    for call in [one() for one in (calls if last == "put" else reversed(calls))]:
         await call
-    assert [one.health for one in await store.endpoints()] == [fresh]
+    assert [one.health for one in await store.endpoints()] == [put if last == "put" else settled]
 
 
 @pytest.mark.parametrize("ended", [False, True])

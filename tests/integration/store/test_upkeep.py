@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -155,6 +157,22 @@ async def test_a_round_goes_in_bounded_batches_and_reaches_everything(
     assert batches[-1] == 0
     counts = await store.counts()
     assert (counts.events, counts.delivered, counts.pending) == (0, 0, 0)
+
+
+async def test_nothing_is_left_of_what_was_deleted(opener: Opener, storage: Storage) -> None:
+    store = await opener()
+    await store.accept([submission(to=("a", "b"), idempotency_key=str(n)) for n in range(20)])
+    await end(store, DeliveryState.DELIVERED, at_ms=START_MS)
+    await end(store, DeliveryState.DEAD, at_ms=START_MS, to="b")
+    # What ends by tens is deleted by tens, so the rest is cancelled as owed to endpoints that do not exist.
+    await prune_round(store, now_ms=START_MS)
+    await prune_round(store, now_ms=START_MS + 40 * DAY_MS)
+    with closing(sqlite3.connect(f"file:{storage.path}?mode=ro", uri=True)) as db:
+        left = db.execute("""
+            SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM deliveries), (SELECT count(*) FROM attempts),
+                   (SELECT count(*) FROM endpoint_deliveries), (SELECT count(*) FROM idempotency)
+        """).fetchone()
+    assert left == (0, 0, 0, 0, 0)
 
 
 async def test_space_grows_with_what_is_kept_and_is_free_again(store: Store) -> None:
