@@ -61,7 +61,7 @@ MALFORMED = {
     "no path": b"GET http://localhost HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "bytes above ascii in the target": b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "control bytes in the target": b"GET /\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "unknown method": b"HACK /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "unknown method": b"NONSENSE /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 
 
