@@ -167,7 +167,7 @@ class Daemon:
         self._supervise(Upkeep(clock=clock, store=self.store).run(), "retention")
         self._supervise(heartbeat.run(), "the heartbeat")
         self._supervise(self._reload_when_asked(), "reloading")
-        self._supervised.add(self.dispatcher.failed)
+        self._supervised |= {self.dispatcher.failed, self.api.failed}
         for listen, listening in self._bind():
             await self.api.serve(listening, listen)
         await self.dispatcher.start()

@@ -17,7 +17,7 @@ from tests.kit.receiver import Receiver, Reply
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ODD_PAYLOAD = b'{"amount": 10.0,\t"id":123456789012345678901234567890, "name":"Zo\\u00eb \xc3\xa9", "a":1, "a":2 }'
-"""Spacing, an escape, a number no double holds, a repeated key: everything that parsing and writing again would change."""
+"""Spacing, an escape, a number no double holds, a repeated key: all that parsing and writing again would change."""
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl: apt-get install curl")
 

@@ -9,9 +9,10 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import pytest
@@ -287,3 +288,70 @@ async def test_sockets_of_the_service_manager_are_used_by_name(tmp_path: Path) -
         finally:
             process.terminate()
             await process.wait()
+
+
+class SocketUnit:
+    """Holds a listening socket over the lives of a daemon, as a socket unit does, and starts daemons on it."""
+
+    def __init__(self, path: Path, config: Path) -> None:
+        self.path = path
+        self._config = config
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen(64)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start a daemon with the socket as descriptor 3; sd_listen_fds(3)."""
+        launch = (
+            "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); "
+            f"os.dup2({self._listening.fileno()}, 3); os.set_inheritable(3, True); "
+            f"os.execv(sys.executable, [sys.executable, '-m', 'webhookd', 'serve', '-c', {str(self._config)!r}])"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", launch],
+            pass_fds=[self._listening.fileno()],
+            env={**os.environ, "LISTEN_FDS": "1", "LISTEN_FDNAMES": "ingest"},
+            cwd=Path(__file__).parents[2],
+            stderr=subprocess.DEVNULL,
+        )
+
+
+async def test_producers_wait_on_the_service_managers_socket_while_the_daemon_is_replaced(tmp_path: Path) -> None:
+    """Not one of them is refused, from before the old daemon is told to stop until the new one is there."""
+    config = {"listen": [{"address": "systemd:ingest", "role": "operate"}]}
+    async with Receiver() as receiver, running_daemon(tmp_path, {**config, **to(receiver)}, start=False) as daemon:
+        receiver.script(Reply(delay_seconds=0.3))
+        statuses: list[int] = []
+
+        async def produce() -> None:
+            async with aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(unit.path), force_close=True)
+            ) as client:
+                for number in range(40):
+                    event = {"type": "a", "payload": number, "idempotency_key": str(number)}
+                    async with client.post("http://localhost/v1/events", json=event) as answer:
+                        statuses.append(answer.status)
+                    await asyncio.sleep(0.05)
+
+        with SocketUnit(tmp_path / "unit.sock", daemon.config_path) as unit:
+            process = unit.start()
+            try:
+                producing = asyncio.create_task(produce())
+                await receiver.wait_for(5)
+                process.terminate()
+                await asyncio.to_thread(process.wait, 20)
+                assert process.returncode == 0
+                process = unit.start()
+                await producing
+                await receiver.wait_for(40, timeout_seconds=20)
+            finally:
+                process.kill()
+                process.wait()
+        assert statuses == [202] * 40
+        assert len(receiver.by_event()) == 40

@@ -20,7 +20,7 @@ from webhookd.api.lobby import Lobby, Observer, Patience
 from webhookd.api.status import StatusRoutes
 from webhookd.core.ports import History
 from webhookd.core.services import Acceptor, Desk, Directory, Monitor
-from webhookd.core.settings import Listen, Settings, UnixAddress
+from webhookd.core.settings import ActivatedAddress, Listen, Settings, UnixAddress
 
 
 class Api:
@@ -49,6 +49,7 @@ class Api:
         self._tokens = Tokens(settings.tokens)
         self._gates: list[Gate] = []
         self._listeners: list[Listener] = []
+        self._activated: list[Listener] = []
         table = routes(
             EventRoutes(history=history, directory=directory, desk=desk),
             EndpointRoutes(directory=directory),
@@ -82,7 +83,10 @@ class Api:
             return Connection(self._lobby, gate, lambda front: InnerHandler(manager, front))
 
         path = listen.address.path if isinstance(listen.address, UnixAddress) else None
-        self._listeners.append(Listener(sock, connection, self._lobby.evict, self._lobby.fail, path))
+        listener = Listener(sock, connection, self._lobby.evict, self._lobby.fail, path)
+        self._listeners.append(listener)
+        if isinstance(listen.address, ActivatedAddress):
+            self._activated.append(listener)
 
     def apply(self, settings: Settings) -> None:
         """Use the tokens and limits of new settings, for requests that begin from now on."""
@@ -92,8 +96,14 @@ class Api:
             gate.tokens = self._tokens
 
     def drain(self) -> None:
-        """Refuse new events with 503 from now on, while looking and operating go on."""
+        """Refuse new events with 503 from now on, while looking and operating go on.
+
+        On sockets of the service manager nothing is accepted any more: there the kernel keeps new connections waiting
+        for the next process, which is better than an answer to come again.
+        """
         self._lobby.draining = True
+        for listener in self._activated:
+            listener.close()
 
     def stop_accepting(self) -> None:
         """Close the listening sockets and refuse new events; what is being answered is answered."""
