@@ -250,6 +250,7 @@ async def test_settling_writes_the_health_of_endpoints_that_exist(store: Store) 
         failed_attempts=12,
         last_success_at_ms=START_MS - 1,
         last_attempt=(work.id, 1),
+        holds=((START_MS - 5, START_MS - 3), (START_MS - 2, START_MS - 1)),
     )
     await store.settle([died(work)], {EndpointId("a"): health, EndpointId("removed"): health})
     assert {one.id: one.health for one in await store.endpoints()} == {"a": health, "b": Health()}

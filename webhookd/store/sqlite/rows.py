@@ -30,7 +30,7 @@ FROM attempts
 
 SELECT_ENDPOINT = """
 SELECT id, declared, created_at_ms, given, secret, sample, disabled_reason, disabled_at_ms, failing_days,
-       last_failing_date, failed_attempts, last_success_at_ms, last_attempt_delivery_id, last_attempt_number
+       last_failing_date, failed_attempts, last_success_at_ms, last_attempt_delivery_id, last_attempt_number, holds
 FROM endpoints
 """
 
@@ -103,7 +103,7 @@ def attempt_of(row: tuple) -> Attempt:  # type: ignore[type-arg]  # the columns 
 
 
 def health_row(health: Health) -> Row:
-    """Return the eight columns of SELECT_ENDPOINT that follow `sample`."""
+    """Return the nine columns of SELECT_ENDPOINT that follow `sample`."""
     delivery_id, number = health.last_attempt or (None, None)
     return (
         None if health.disabled_reason is None else health.disabled_reason.value,
@@ -114,6 +114,7 @@ def health_row(health: Health) -> Row:
         health.last_success_at_ms,
         delivery_id,
         number,
+        orjson.dumps(health.holds).decode() if health.holds else None,
     )
 
 
@@ -148,5 +149,6 @@ def endpoint_of(row: tuple) -> EndpointRecord:  # type: ignore[type-arg]  # the 
             failed_attempts=row[10],
             last_success_at_ms=row[11],
             last_attempt=None if row[12] is None else (row[12], row[13]),
+            holds=() if row[14] is None else tuple((start, end) for start, end in orjson.loads(row[14])),
         ),
     )

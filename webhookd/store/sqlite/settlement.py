@@ -52,8 +52,8 @@ UPDATE_DELIVERIES = RowStatement(
 UPDATE_HEALTH = RowStatement(
     """
     WITH told (id, disabled_reason, disabled_at_ms, failing_days, last_failing_date, failed_attempts,
-               last_success_at_ms, last_attempt_delivery_id, last_attempt_number) AS (VALUES """,
-    "({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8})",
+               last_success_at_ms, last_attempt_delivery_id, last_attempt_number, holds) AS (VALUES """,
+    "({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9})",
     """)
     UPDATE endpoints AS p SET
         disabled_reason = told.disabled_reason,
@@ -63,10 +63,11 @@ UPDATE_HEALTH = RowStatement(
         failed_attempts = told.failed_attempts,
         last_success_at_ms = told.last_success_at_ms,
         last_attempt_delivery_id = told.last_attempt_delivery_id,
-        last_attempt_number = told.last_attempt_number
+        last_attempt_number = told.last_attempt_number,
+        holds = told.holds
     FROM told WHERE p.id = told.id
     """,
-    width=9,
+    width=10,
 )
 
 

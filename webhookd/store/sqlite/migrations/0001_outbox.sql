@@ -103,6 +103,8 @@ CREATE TABLE endpoints (
     last_success_at_ms       INTEGER,
     last_attempt_delivery_id INTEGER,
     last_attempt_number      INTEGER,
+    -- JSON list of [from, to]: when it was disabled, as far as deliveries that do not age in these times may need it.
+    holds                    TEXT,
     CHECK ((last_attempt_delivery_id IS NULL) = (last_attempt_number IS NULL))
 ) STRICT, WITHOUT ROWID;
 
