@@ -40,7 +40,7 @@ def event_json(event: EventSummary) -> Json:
         "content_type": event.content_type,
         "size": event.size_bytes,
         "accepted_at": time_text(event.accepted_at_ms),
-        "deliver_at": None,
+        "deliver_at": time_text(event.deliver_at_ms),
     }
 
 
@@ -53,6 +53,7 @@ def event_with_payload_json(event: Event) -> Json:
         content_type=event.content_type,
         size_bytes=len(event.payload),
         accepted_at_ms=event.accepted_at_ms,
+        deliver_at_ms=event.deliver_at_ms,
     )
     media = parse_media_type(event.content_type)
     if media is not None and media.is_json:

@@ -57,7 +57,8 @@ class EndpointRecord:
     """An endpoint as the store keeps it.
 
     `given` is the JSON object its creator wrote, without secrets, and empty for a declared one, whose definition
-    stands in the configuration file; a declared record keeps only health. `sample` is what a test send delivers.
+    stands in the configuration file; a declared record keeps only health. `sample` is what a test send delivers. After a
+    rotation `previous_secret` signs as well until `previous_secret_until_ms`; both are None otherwise.
     """
 
     id: EndpointId
@@ -65,5 +66,7 @@ class EndpointRecord:
     created_at_ms: int
     given: dict[str, object] = field(default_factory=dict)
     secret: str | None = field(default=None, repr=False)
+    previous_secret: str | None = field(default=None, repr=False)
+    previous_secret_until_ms: int | None = None
     sample: bytes | None = field(default=None, repr=False)
     health: Health = Health()

@@ -23,6 +23,7 @@ class Draft:
     """What a producer handed in, validated, before it has an id.
 
     `payload` is never re-serialised. `idempotency_key` is up to 255 visible ASCII characters, scoped to the tenant.
+    `deliver_at_ms` (UTC) is None, or past, for now.
     """
 
     type: str
@@ -30,11 +31,12 @@ class Draft:
     tenant: str = DEFAULT_TENANT
     content_type: str = JSON_CONTENT_TYPE
     idempotency_key: str | None = None
+    deliver_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """An accepted event; `accepted_at_ms` is UTC milliseconds."""
+    """An accepted event; times are UTC milliseconds, `deliver_at_ms` None where it was to be delivered at once."""
 
     id: EventId
     type: str
@@ -42,6 +44,12 @@ class Event:
     content_type: str
     payload: bytes
     accepted_at_ms: int
+    deliver_at_ms: int | None = None
+
+    @property
+    def due_at_ms(self) -> int:
+        """When its deliveries are due, and begin to age."""
+        return max(self.accepted_at_ms, self.deliver_at_ms or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,3 +62,4 @@ class EventSummary:
     content_type: str
     size_bytes: int
     accepted_at_ms: int
+    deliver_at_ms: int | None = None

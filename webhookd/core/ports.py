@@ -185,8 +185,16 @@ class Outbox(Protocol):
         acceptance, and nothing is returned behind a delivery that is not due.
         """
 
-    def settle(self, settlements: Sequence[Settlement], health: Mapping[EndpointId, Health]) -> Awaitable[None]:
-        """Queue outcomes and the health they lead to, to be committed together with whatever else is queued."""
+    def settle(
+        self,
+        settlements: Sequence[Settlement],
+        health: Mapping[EndpointId, Health],
+        events: Sequence[Submission] = (),
+    ) -> Awaitable[None]:
+        """Queue outcomes, the health they lead to and the `events` that tell of it, to be committed in one transaction.
+
+        Such events are taken even where there is no room for those of producers.
+        """
 
     def resend(self, delivery_id: DeliveryId, *, now_ms: int) -> Awaitable[Delivery]:
         """Owe a delivery again: due now, a fresh schedule and age, the next attempt manual. Raises NotFoundError."""
@@ -206,8 +214,8 @@ class Endpoints(Protocol):
     async def endpoints(self) -> list[EndpointRecord]:
         """Return every endpoint, declared ones included."""
 
-    def put_endpoints(self, records: Sequence[EndpointRecord]) -> Awaitable[None]:
-        """Insert or replace, all or none."""
+    def put_endpoints(self, records: Sequence[EndpointRecord], events: Sequence[Submission] = ()) -> Awaitable[None]:
+        """Insert or replace, all or none, together with the `events` that tell of it."""
 
     def remove_endpoint(self, endpoint_id: EndpointId, *, now_ms: int) -> Awaitable[int]:
         """Delete the endpoint and cancel its pending deliveries (reason `endpoint_deleted`); return how many."""

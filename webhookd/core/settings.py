@@ -119,6 +119,7 @@ class NetworkRules:
 
     allow: tuple[Network, ...] = ()
     plain_http: bool = False
+    proxy: str | None = None
     max_in_flight: int = 1024
     drain_timeout_seconds: float = 20.0
 
@@ -171,6 +172,13 @@ class Gone(StrEnum):
     FAIL = "fail"
 
 
+class Body(StrEnum):
+    """What is sent: the producer's bytes, or a JSON object around them."""
+
+    PAYLOAD = "payload"
+    ENVELOPE = "envelope"
+
+
 class Scheme(StrEnum):
     """How a request is signed."""
 
@@ -182,6 +190,23 @@ class Signature:
     """One entry of `signatures`."""
 
     scheme: Scheme = Scheme.STANDARD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BasicAuth:
+    """Credentials for HTTP Basic authentication (RFC 7617)."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """PEM files for one endpoint: whom to trust instead of the system's authorities, and who we are."""
+
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +229,7 @@ class DeliveryRules:
     concurrency: int = 32
     rate_per_second: float | None = None
     ordered: bool = False
+    body: Body = Body.PAYLOAD
     headers: tuple[tuple[str, str], ...] = ()
     standard_headers: bool = True
     signatures: tuple[Signature, ...] = (Signature(),)
@@ -214,8 +240,9 @@ class EndpointDefinition:
     """A receiver as it is configured, with its rules worked out from endpoint, profile and `[delivery]`.
 
     `given` holds the keys its owner wrote, in the JSON form of the API, without secrets, so that it can be shown and
-    resolved again when the defaults below it change. `secret` is None where there is none. `sample` is what a test
-    send delivers, None for the built-in one.
+    resolved again when the defaults below it change. `secret` is None where there is none; after a rotation requests are
+    signed by `previous_secret` as well until `previous_secret_until_ms` (UTC). With `url_is_secret`, only scheme and host
+    are ever shown. `sample` is what a test send delivers, None for the built-in one.
     """
 
     id: EndpointId
@@ -224,6 +251,11 @@ class EndpointDefinition:
     types: tuple[str, ...] = ()
     profile: str | None = None
     secret: str | None = field(default=None, repr=False)
+    previous_secret: str | None = field(default=None, repr=False)
+    previous_secret_until_ms: int | None = None
+    url_is_secret: bool = False
+    basic_auth: BasicAuth | None = None
+    tls: TlsFiles | None = None
     sample: bytes | None = field(default=None, repr=False)
     description: str = ""
     rules: DeliveryRules = DeliveryRules()

@@ -79,6 +79,7 @@ class Intake:
             content_type=draft.content_type,
             payload=draft.payload,
             accepted_at_ms=now_ms,
+            deliver_at_ms=draft.deliver_at_ms,
         )
         owed: tuple[tuple[DeliveryId, EndpointId], ...] = tuple(
             (DeliveryId(self._ids.mint(now_ms)), endpoint_id)
@@ -96,8 +97,8 @@ class Intake:
                 id=delivery_id,
                 endpoint_id=endpoint_id,
                 event=submission.event,
-                due_at_ms=submission.event.accepted_at_ms,
-                owed_since_ms=submission.event.accepted_at_ms,
+                due_at_ms=submission.event.due_at_ms,
+                owed_since_ms=submission.event.due_at_ms,
             )
             for submission, acceptance in zip(submissions, acceptances, strict=True)
             if not acceptance.duplicate
@@ -106,9 +107,9 @@ class Intake:
 
 
 def fingerprint(draft: Draft) -> bytes:
-    """Return 16 bytes that stand for what an idempotency key promises to be the same: type, content type, payload."""
+    """Return 16 bytes that stand for what an idempotency key promises to be the same: type, content type, due time, payload."""
     digest = hashlib.blake2b(digest_size=16)
-    for part in (draft.type.encode(), draft.content_type.encode()):
+    for part in (draft.type.encode(), draft.content_type.encode(), str(draft.deliver_at_ms).encode()):
         digest.update(len(part).to_bytes(4, "big"))
         digest.update(part)
     digest.update(draft.payload)

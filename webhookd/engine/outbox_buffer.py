@@ -74,9 +74,10 @@ class OutboxBuffer:
         return min(dues, default=None)
 
     def takes_directly(self, work: Work, now_ms: int) -> bool:
-        """Say whether freshly committed work need not be read back: nothing older waits on disk, and there is room."""
+        """Say whether freshly committed work need not be read back: due, nothing older on disk, and room for it."""
         return (
             not self.is_refilling
+            and work.due_at_ms <= now_ms
             and (self.disk_due_ms is None or self.disk_due_ms > now_ms)
             and len(self) < MOST_BUFFERED
             and self.bytes + cost_bytes(work) <= MOST_BUFFERED_BYTES

@@ -21,7 +21,7 @@ WINDOW_ROWS = 20_000
 _MAX_ID = 2**63 - 1
 
 SELECT_EVENTS = """
-SELECT e.id, e.type, e.tenant, e.content_type, length(e.payload), e.accepted_at_ms
+SELECT e.id, e.type, e.tenant, e.content_type, length(e.payload), e.accepted_at_ms, e.deliver_at_ms
 FROM candidates AS c CROSS JOIN events AS e ON e.id = c.id
 """
 
@@ -155,7 +155,13 @@ def _page(
 
 def _summary_of(row: tuple) -> EventSummary:  # type: ignore[type-arg]  # the columns of SELECT_EVENTS
     return EventSummary(
-        id=row[0], type=row[1], tenant=row[2], content_type=row[3], size_bytes=row[4], accepted_at_ms=row[5]
+        id=row[0],
+        type=row[1],
+        tenant=row[2],
+        content_type=row[3],
+        size_bytes=row[4],
+        accepted_at_ms=row[5],
+        deliver_at_ms=row[6],
     )
 
 

@@ -15,15 +15,15 @@ from webhookd.store.sqlite.listing import list_late, listed_upto
 from webhookd.store.sqlite.statements import RowStatement
 
 _INSERT_EVENTS = RowStatement(
-    "INSERT INTO events (id, type, tenant, content_type, accepted_at_ms, payload) VALUES ",
-    "({0}, {1}, {2}, {3}, {4}, {5})",
-    width=6,
+    "INSERT INTO events (id, type, tenant, content_type, accepted_at_ms, deliver_at_ms, payload) VALUES ",
+    "({0}, {1}, {2}, {3}, {4}, {5}, {6})",
+    width=7,
 )
 
 _INSERT_DELIVERIES = RowStatement(
-    "INSERT INTO deliveries (id, event_id, endpoint_id, owed_since_ms, created_at_ms, due_at_ms) VALUES ",
-    "({0}, {1}, {2}, {3}, {3}, {3})",
-    width=4,
+    "INSERT INTO deliveries (id, event_id, endpoint_id, created_at_ms, owed_since_ms, due_at_ms) VALUES ",
+    "({0}, {1}, {2}, {3}, {4}, {4})",
+    width=5,
 )
 
 # REPLACE, because an expired key may still be there.
@@ -123,9 +123,12 @@ def _insert(db: sqlite3.Connection, fresh: Sequence[Submission], window_ms: int)
     for submission in fresh:
         event = submission.event
         accepted_at_ms = event.accepted_at_ms
-        events.append((event.id, event.type, event.tenant, event.content_type, accepted_at_ms, event.payload))
+        events.append(
+            (event.id, event.type, event.tenant, event.content_type, accepted_at_ms, event.deliver_at_ms, event.payload)
+        )
+        due_at_ms = event.due_at_ms
         for delivery_id, endpoint_id in submission.deliveries:
-            deliveries.append((delivery_id, event.id, endpoint_id, accepted_at_ms))
+            deliveries.append((delivery_id, event.id, endpoint_id, accepted_at_ms, due_at_ms))
         if (key := submission.idempotency_key) is not None:
             known = _known(submission, window_ms)
             keys[event.tenant, key] = (
@@ -142,7 +145,9 @@ def _insert(db: sqlite3.Connection, fresh: Sequence[Submission], window_ms: int)
     if deliveries:
         _INSERT_DELIVERIES.run(db, deliveries)
         upto = listed_upto(db)
-        if late := [(endpoint_id, delivery_id) for delivery_id, _, endpoint_id, _ in deliveries if delivery_id <= upto]:
+        if late := [
+            (endpoint_id, delivery_id) for delivery_id, _, endpoint_id, *_ in deliveries if delivery_id <= upto
+        ]:
             list_late(db, late)
     _INSERT_KEYS.run(db, list(keys.values()))
 

@@ -33,7 +33,8 @@ FROM head WHERE endpoint_id IS NOT NULL
 # The row after the last one wanted tells when to come back; its payload is then not needed, unless it is due as well.
 _SELECT_WORK = """
 SELECT d.id, d.due_at_ms, d.owed_since_ms, d.attempt_count, d.retries_used, d.trigger, d.acknowledged_at_ms IS NOT NULL,
-       e.id, e.type, e.tenant, e.content_type, e.accepted_at_ms, iif(d.due_at_ms <= :now_ms, e.payload, NULL)
+       e.id, e.type, e.tenant, e.content_type, e.accepted_at_ms, e.deliver_at_ms,
+       iif(d.due_at_ms <= :now_ms, e.payload, NULL)
 FROM deliveries AS d INDEXED BY {index} CROSS JOIN events AS e ON e.id = d.event_id
 WHERE d.endpoint_id = :endpoint_id AND d.state = 'pending' AND {wanted}
 ORDER BY {order} LIMIT :limit + 1
@@ -82,7 +83,7 @@ def due(
     )
     try:
         for row in cursor:
-            size_bytes += len(row[12] or b"")
+            size_bytes += len(row[13] or b"")
             if row[1] > now_ms or len(work) == limit or (work and size_bytes > max_bytes):
                 return DueBatch(work, next_due_ms=row[1])
             work.append(_work_of(endpoint_id, row))
@@ -101,8 +102,9 @@ def _work_of(endpoint_id: EndpointId, row: tuple) -> Work:  # type: ignore[type-
             type=row[8],
             tenant=row[9],
             content_type=row[10],
-            payload=row[12],
+            payload=row[13],
             accepted_at_ms=row[11],
+            deliver_at_ms=row[12],
         ),
         due_at_ms=row[1],
         owed_since_ms=row[2],

@@ -29,7 +29,8 @@ FROM attempts
 """
 
 SELECT_ENDPOINT = """
-SELECT id, declared, created_at_ms, given, secret, sample, disabled_reason, disabled_at_ms, failing_days,
+SELECT id, declared, created_at_ms, given, secret, previous_secret, previous_secret_until_ms, sample,
+       disabled_reason, disabled_at_ms, failing_days,
        last_failing_date, failed_attempts, last_success_at_ms, last_attempt_delivery_id, last_attempt_number, holds
 FROM endpoints
 """
@@ -127,6 +128,8 @@ def endpoint_row(record: EndpointRecord) -> Row:
         record.created_at_ms,
         given,
         record.secret,
+        record.previous_secret,
+        record.previous_secret_until_ms,
         record.sample,
         *health_row(record.health),
     )
@@ -140,15 +143,17 @@ def endpoint_of(row: tuple) -> EndpointRecord:  # type: ignore[type-arg]  # the 
         created_at_ms=row[2],
         given=orjson.loads(row[3]),
         secret=row[4],
-        sample=row[5],
+        previous_secret=row[5],
+        previous_secret_until_ms=row[6],
+        sample=row[7],
         health=Health(
-            disabled_reason=None if row[6] is None else DisabledReason(row[6]),
-            disabled_at_ms=row[7],
-            failing_days=row[8],
-            last_failing_date=row[9],
-            failed_attempts=row[10],
-            last_success_at_ms=row[11],
-            last_attempt=None if row[12] is None else (row[12], row[13]),
-            holds=() if row[14] is None else tuple((start, end) for start, end in orjson.loads(row[14])),
+            disabled_reason=None if row[8] is None else DisabledReason(row[8]),
+            disabled_at_ms=row[9],
+            failing_days=row[10],
+            last_failing_date=row[11],
+            failed_attempts=row[12],
+            last_success_at_ms=row[13],
+            last_attempt=None if row[14] is None else (row[14], row[15]),
+            holds=() if row[16] is None else tuple((start, end) for start, end in orjson.loads(row[16])),
         ),
     )

@@ -120,10 +120,20 @@ class SqliteStore:
             )
         )
 
-    def settle(self, settlements: Sequence[Settlement], health: Mapping[EndpointId, Health]) -> Awaitable[None]:
-        rows = len(settlements) + len(health)
+    def settle(
+        self,
+        settlements: Sequence[Settlement],
+        health: Mapping[EndpointId, Health],
+        events: Sequence[Submission] = (),
+    ) -> Awaitable[None]:
         return self._writer.submit(
-            Settle(settlements=tuple(settlements), health=dict(health), rows=rows, answer=new_answer())
+            Settle(
+                settlements=tuple(settlements),
+                health=dict(health),
+                events=tuple(events),
+                rows=len(settlements) + len(health) + sum(1 + len(event.deliveries) for event in events),
+                answer=new_answer(),
+            )
         )
 
     def resend(self, delivery_id: DeliveryId, *, now_ms: int) -> Awaitable[Delivery]:
@@ -145,19 +155,25 @@ class SqliteStore:
         rows = await self._history.read(_all(f"{SELECT_ENDPOINT} ORDER BY id"))
         return [endpoint_of(row) for row in rows]
 
-    def put_endpoints(self, records: Sequence[EndpointRecord]) -> Awaitable[None]:
-        return self._change(partial(changes.put_endpoints, records=tuple(records)), rows=len(records))
+    def put_endpoints(self, records: Sequence[EndpointRecord], events: Sequence[Submission] = ()) -> Awaitable[None]:
+        return self._change(
+            partial(changes.put_endpoints, records=tuple(records), events=tuple(events)),
+            rows=len(records) + sum(1 + len(event.deliveries) for event in events),
+        )
 
     def remove_endpoint(self, endpoint_id: EndpointId, *, now_ms: int) -> Awaitable[int]:
         return self._change(changes.Removal(endpoint_id, now_ms=now_ms), rows=changes.REMOVAL_ROWS)
 
     async def event(self, event_id: EventId) -> Event:
         rows = await self._history.read(
-            _all("SELECT id, type, tenant, content_type, payload, accepted_at_ms FROM events WHERE id = ?", event_id)
+            _all(
+                "SELECT type, tenant, content_type, payload, accepted_at_ms, deliver_at_ms FROM events WHERE id = ?",
+                event_id,
+            )
         )
         if not rows:
             raise NotFoundError(f"there is no event {event_text(event_id)}")
-        ((_, type_, tenant, content_type, payload, accepted_at_ms),) = rows
+        ((type_, tenant, content_type, payload, accepted_at_ms, deliver_at_ms),) = rows
         return Event(
             id=event_id,
             type=type_,
@@ -165,6 +181,7 @@ class SqliteStore:
             content_type=content_type,
             payload=payload,
             accepted_at_ms=accepted_at_ms,
+            deliver_at_ms=deliver_at_ms,
         )
 
     async def events(self, which: EventFilter, *, limit: int, before: int | None) -> Page[EventSummary]:

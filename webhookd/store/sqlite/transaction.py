@@ -35,6 +35,7 @@ class Settle:
 
     settlements: Sequence[Settlement]
     health: Mapping[EndpointId, Health]
+    events: Sequence[Submission]
     rows: int
     answer: asyncio.Future[Any]
     size_bytes: int = 0
@@ -115,6 +116,7 @@ class Transactions:
             self._accept(db, [call for call in group if isinstance(call, Accept)], answers, errors)
             settles = [call for call in group if isinstance(call, Settle)]
             settle(db, [settlement for call in settles for settlement in call.settlements])
+            accept(db, [call.events for call in settles if call.events], window_ms=self.window_ms)
             self._change(db, [call for call in group if not isinstance(call, Accept)], answers, errors)
             unlisted_rows = self._list(db, answers)
             db.execute("COMMIT")

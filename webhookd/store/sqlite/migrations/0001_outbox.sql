@@ -7,6 +7,7 @@ CREATE TABLE events (
     tenant         TEXT    NOT NULL,
     content_type   TEXT    NOT NULL,
     accepted_at_ms INTEGER NOT NULL,
+    deliver_at_ms  INTEGER,
     payload        BLOB    NOT NULL
 ) STRICT;
 
@@ -94,6 +95,9 @@ CREATE TABLE endpoints (
     created_at_ms            INTEGER NOT NULL,
     given                    TEXT    NOT NULL,
     secret                   TEXT,
+    -- The secret before the last rotation, by which requests are signed as well until then.
+    previous_secret          TEXT,
+    previous_secret_until_ms INTEGER,
     sample                   BLOB,
     disabled_reason          TEXT CHECK (disabled_reason IN ('failing', 'gone', 'operator', 'removed')),
     disabled_at_ms           INTEGER,
@@ -105,7 +109,8 @@ CREATE TABLE endpoints (
     last_attempt_number      INTEGER,
     -- JSON list of [from, to]: when it was disabled, as far as deliveries that do not age in these times may need it.
     holds                    TEXT,
-    CHECK ((last_attempt_delivery_id IS NULL) = (last_attempt_number IS NULL))
+    CHECK ((last_attempt_delivery_id IS NULL) = (last_attempt_number IS NULL)),
+    CHECK ((previous_secret IS NULL) = (previous_secret_until_ms IS NULL))
 ) STRICT, WITHOUT ROWID;
 
 -- Numbers the writer keeps up in the transaction that changes them. `events` counts those, which would otherwise read
