@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import gc
 import logging
 import os
 import random
-import resource
 import signal
 import socket
 import sys
 from collections.abc import Coroutine
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,6 +33,7 @@ from webhookd.engine.recorder import Recorder
 from webhookd.engine.upkeep import Heartbeat, Upkeep
 from webhookd.errors import ConfigError, ConfigErrors, StoreUnavailableError, WebhookdError
 from webhookd.metrics import Metrics
+from webhookd.net.descriptors import clamp_to_descriptors
 from webhookd.net.sender import HttpSender
 from webhookd.store.sqlite import SqliteStore, open_store
 
@@ -102,7 +100,7 @@ class Daemon:
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._wants_reload.set)
-        network = _clamp_to_descriptors(settings.network)
+        network = clamp_to_descriptors(settings.network)
         self._say_what_is_in_force(network)
 
         self.store = await self._open_store()
@@ -291,7 +289,7 @@ class Daemon:
             raise ConfigErrors(conflicts)
         schema = config.Schema(settings)
         await self.directory.reload(settings.endpoints, schema)
-        network = _clamp_to_descriptors(settings.network)
+        network = clamp_to_descriptors(settings.network)
         self._settings = settings
         self.intake.settings = settings.ingest
         self.sender.replace_network(network)
@@ -318,23 +316,6 @@ class Daemon:
             return
         degraded = self.monitor.refusing() or self._reload_failure or "no"
         systemd.notify("WATCHDOG=1", f"STATUS=inflight={self.dispatcher.lanes.in_flight} degraded={degraded}")
-
-
-def _clamp_to_descriptors(network: NetworkRules) -> NetworkRules:
-    """Raise the soft descriptor limit to the hard one, and leave three quarters of it to everything but deliveries."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-    most = max(2, soft // 4) if soft != resource.RLIM_INFINITY else network.max_in_flight
-    if network.max_in_flight <= most:
-        return network
-    log.warning(
-        "config.clamped",
-        extra={"fields": {"key": "network.max_in_flight", "from": network.max_in_flight, "to": most, "limit": soft}},
-    )
-    return replace(network, max_in_flight=most)
 
 
 def _name_of(listen: Listen, opened: socket.socket) -> str:
