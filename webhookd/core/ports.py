@@ -47,7 +47,7 @@ class Clock(Protocol):
 class Submission:
     """An event to be committed together with the deliveries it is owed as.
 
-    With an `idempotency_key` comes the `fingerprint` of the content; the two decide between new, duplicate and conflict.
+    With an `idempotency_key` comes the `fingerprint` of the content; they decide between new, duplicate and conflict.
     """
 
     event: Event
@@ -109,7 +109,7 @@ class EventFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries to list; None restricts nothing; acceptance times, `since_ms` inclusive, `until_ms` exclusive."""
+    """Which deliveries to list; None restricts nothing; acceptance times, `since_ms` included, `until_ms` excluded."""
 
     endpoint_id: EndpointId | None = None
     event_id: EventId | None = None
