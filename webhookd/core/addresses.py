@@ -104,7 +104,7 @@ def parse_target(url: str) -> Target:
     if scheme not in DEFAULT_PORTS:
         raise ValueError("must start with https:// or http://")
     if "@" in parts["authority"]:
-        raise ValueError("must not contain a user name or password")
+        raise ValueError("must not contain a user name or password: give them as basic_auth")
     host, literal, port = _parse_authority(parts["authority"])
     rest = parts["rest"]
     return Target(

@@ -56,15 +56,16 @@ class Health:
 class EndpointRecord:
     """An endpoint as the store keeps it.
 
-    `given` is the JSON object its creator wrote, without secrets, and empty for a declared one, whose definition
-    stands in the configuration file; a declared record keeps only health. `sample` is what a test send delivers. After a
+    `given` is the JSON object its creator wrote, without secret and sample but with whatever else is secret in it (a URL, a
+    password); it is empty for a declared one, whose definition stands in the configuration file: such a record keeps only
+    health. `sample` is what a test send delivers. After a
     rotation `previous_secret` signs as well until `previous_secret_until_ms`; both are None otherwise.
     """
 
     id: EndpointId
     declared: bool
     created_at_ms: int
-    given: dict[str, object] = field(default_factory=dict)
+    given: dict[str, object] = field(default_factory=dict, repr=False)
     secret: str | None = field(default=None, repr=False)
     previous_secret: str | None = field(default=None, repr=False)
     previous_secret_until_ms: int | None = None

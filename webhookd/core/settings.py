@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from webhookd.core.ids import EndpointId
+from webhookd.core.masking import masked_url
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -115,7 +116,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkRules:
-    """The `[network]` table."""
+    """The `[network]` table; `proxy` is `http://host:port`, None to dial endpoints directly."""
 
     allow: tuple[Network, ...] = ()
     plain_http: bool = False
@@ -202,11 +203,16 @@ class BasicAuth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """PEM files for one endpoint: whom to trust instead of the system's authorities, and who we are."""
+    """PEM files for one endpoint: whom to trust instead of the system's authorities, and who we are.
+
+    Without `client_key_file` the key stands in `client_cert_file`. `fingerprint` (hex) is that of what was in the files
+    when they were read, so that two readings of the same paths are equal only where nothing was replaced between them.
+    """
 
     ca_file: Path | None = None
     client_cert_file: Path | None = None
     client_key_file: Path | None = None
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,14 +245,14 @@ class DeliveryRules:
 class EndpointDefinition:
     """A receiver as it is configured, with its rules worked out from endpoint, profile and `[delivery]`.
 
-    `given` holds the keys its owner wrote, in the JSON form of the API, without secrets, so that it can be shown and
-    resolved again when the defaults below it change. `secret` is None where there is none; after a rotation requests are
+    `given` holds the keys its owner wrote, in the JSON form of the API, so that they can be shown once what is secret
+    among them is masked. `secret` is None where there is none; after a rotation requests are
     signed by `previous_secret` as well until `previous_secret_until_ms` (UTC). With `url_is_secret`, only scheme and host
     are ever shown. `sample` is what a test send delivers, None for the built-in one.
     """
 
     id: EndpointId
-    url: str
+    url: str = field(repr=False)
     tenant: str
     types: tuple[str, ...] = ()
     profile: str | None = None
@@ -259,8 +265,13 @@ class EndpointDefinition:
     sample: bytes | None = field(default=None, repr=False)
     description: str = ""
     rules: DeliveryRules = DeliveryRules()
-    given: dict[str, object] = field(default_factory=dict)
+    given: dict[str, object] = field(default_factory=dict, repr=False)
     declared: bool = False
+
+    @property
+    def shown_url(self) -> str:
+        """The URL as it may be shown anywhere."""
+        return masked_url(self.url, is_secret=self.url_is_secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
