@@ -107,7 +107,7 @@ class Intake:
 
 
 def fingerprint(draft: Draft) -> bytes:
-    """Return 16 bytes that stand for what an idempotency key promises to be the same: type, content type, due time, payload."""
+    """Return 16 bytes that stand for what a key promises to be the same: type, content type, due moment, payload."""
     digest = hashlib.blake2b(digest_size=16)
     for part in (draft.type.encode(), draft.content_type.encode(), str(draft.deliver_at_ms).encode()):
         digest.update(len(part).to_bytes(4, "big"))

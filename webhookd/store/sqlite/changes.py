@@ -69,8 +69,8 @@ RETURNING state"""
 _PUT_ENDPOINTS = RowStatement(
     """
     INSERT OR REPLACE INTO endpoints (id, declared, created_at_ms, given, secret, previous_secret,
-        previous_secret_until_ms, sample, disabled_reason, disabled_at_ms, failing_days, last_failing_date, failed_attempts, last_success_at_ms,
-        last_attempt_delivery_id, last_attempt_number, holds)
+        previous_secret_until_ms, sample, disabled_reason, disabled_at_ms, failing_days, last_failing_date,
+        failed_attempts, last_success_at_ms, last_attempt_delivery_id, last_attempt_number, holds)
     VALUES """,
     "({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {11}, {12}, {13}, {14}, {15}, {16})",
     width=17,
