@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -199,6 +200,11 @@ class BasicAuth:
 
     username: str
     password: str = field(repr=False)
+
+    @property
+    def token(self) -> str:
+        """What stands behind `Basic` in the header, in UTF-8."""
+        return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,8 @@ class HeaderPlan:
     def __init__(self, endpoint: EndpointDefinition, *, version: str) -> None:
         self._signers = tuple(_signer(signature.scheme, endpoint.secret) for signature in endpoint.rules.signatures)
         ours = {"Content-Type": "%(content_type)s"}
+        if endpoint.basic_auth is not None:
+            ours["Authorization"] = f"Basic {endpoint.basic_auth.token}"
         if endpoint.rules.standard_headers:
             ours["User-Agent"] = f"webhookd/{version}"
         if endpoint.rules.standard_headers or self._signers:
