@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from webhookd.core.event import is_json_type
+
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - the RFC's word for a run of characters, no secret
 _MEDIA_TYPE = re.compile(rf"({_TOKEN}/{_TOKEN})[ \t]*(?:;[\x20-\x7e\t]*)?\Z")
 _LONGEST = 255
@@ -23,7 +25,7 @@ class MediaType:
     @property
     def is_json(self) -> bool:
         """Say whether such a body has to be JSON (RFC 6839 suffix included)."""
-        return self.essence == "application/json" or self.essence.endswith("+json") or self.essence == "text/json"
+        return is_json_type(self.essence)
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from webhookd.core.ids import EventId
 
@@ -16,6 +17,13 @@ JSON_CONTENT_TYPE = "application/json"
 
 EVENT_TYPE = re.compile(r"[A-Za-z0-9_.:/-]{1,128}\Z")
 TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+
+
+@lru_cache(maxsize=256)
+def is_json_type(content_type: str) -> bool:
+    """Say whether a payload of this content type is JSON, the suffix `+json` (RFC 6839) included."""
+    essence = content_type.partition(";")[0].strip(" \t").lower()
+    return essence in (JSON_CONTENT_TYPE, "text/json") or essence.endswith("+json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
