@@ -6,43 +6,39 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import translate
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any
 
-from webhookd.config.forms import Form, Where, line, list_of, parse_path, quote, take_text
+from webhookd.config.credentials import (
+    TLS_NAMES,
+    URL_SOURCE_NAMES,
+    Credentials,
+    read_credentials,
+)
+from webhookd.config.filters import WHERE
+from webhookd.config.forms import FLAG, Form, Where, line, list_of, parse_path, quote, take_text
 from webhookd.config.rules import DELIVERY_KEYS
 from webhookd.config.secret_sources import SECRET, SECRET_NAMES, SecretSources, read_regular_file
-from webhookd.config.tables import Key, Report, fault, read_table
-from webhookd.core.addresses import Target, is_listed, parse_target
+from webhookd.config.tables import Key, Report, fault, read_table, read_value
+from webhookd.config.targets import URL, check_target, target_of
 from webhookd.core.event import DEFAULT_TENANT, EVERY_TENANT, TENANT
+from webhookd.core.filtering import EVERYTHING
 from webhookd.core.ids import EndpointId, is_endpoint_id
-from webhookd.core.settings import DeliveryRules, EndpointDefinition, Settings, TcpAddress
+from webhookd.core.settings import DeliveryRules, EndpointDefinition, Settings
 from webhookd.core.signing import check_header, signing_key
 from webhookd.errors import InvalidRequestError
 
 MOST_TYPES = 1000
 MOST_SAMPLE_BYTES = 1024 * 1024
 
-FILE_ONLY_NAMES = (SECRET_NAMES - {"secret"}) | {"sample_file"}
+FILE_ONLY_NAMES = (SECRET_NAMES - {"secret"}) | URL_SOURCE_NAMES | {*TLS_NAMES, "sample_file"}
 """Keys that point into the file system of the daemon, which is nobody's business over the API."""
-API_ONLY_NAMES = frozenset({"id", "sample"})
+API_ONLY_NAMES = frozenset({"id", "sample", "url_secret"})
 
 _GLOB = re.compile(r"[A-Za-z0-9_.:/*?\[\]-]{1,256}\Z")
 _ID_RULE = "must be 1 to 64 of a-z 0-9 _ - and begin with a letter or digit"
 _PROFILE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _SIGNED_HEADERS = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
 """What the standard scheme signs and writes itself."""
-
-
-# A URL is looked at twice in a row, as a value and then by the rules of the network.
-_target_of = lru_cache(maxsize=8)(parse_target)
-
-
-def _parse_url(value: object) -> str:
-    url = take_text(value)
-    _target_of(url)
-    return url
 
 
 def _parse_tenant(value: object) -> str:
@@ -81,9 +77,10 @@ def parse_profile_name(value: object) -> str:
 
 
 IDENTITY_KEYS = (
-    Key("url", "url", Form(_parse_url, str)),
+    Key("url", "url", URL),
     Key("tenant", "tenant", Form(_parse_tenant, str)),
     Key("types", "types", list_of(Form(_parse_glob, str), most=MOST_TYPES)),
+    Key("where", "where", WHERE),
     Key("profile", "profile", Form(parse_profile_name, str)),
     Key("description", "description", line(1024)),
 )
@@ -96,7 +93,7 @@ _ENDPOINT_NAMES = frozenset(key.name for key in ENDPOINT_KEYS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """An endpoint as its owner wrote it, in the file (`declared`) or over the API, with secret and sample at hand.
+    """An endpoint as its owner wrote it, in the file (`declared`) or over the API, with what stands elsewhere at hand.
 
     `secret_refused` says that one was given and drew a complaint, so that its absence needs no other.
     """
@@ -106,6 +103,8 @@ class Written:
     secret: str | None
     sample: bytes | None
     declared: bool
+    credentials: Credentials
+    url_is_secret: bool
     secret_refused: bool = False
 
     @property
@@ -116,7 +115,7 @@ class Written:
     @property
     def also(self) -> frozenset[str]:
         """Names that may stand in the table and whose values are here already."""
-        return (FILE_ONLY_NAMES if self.declared else API_ONLY_NAMES) | {"secret"}
+        return (FILE_ONLY_NAMES if self.declared else API_ONLY_NAMES) | {"secret", "basic_auth"}
 
 
 class Schema:
@@ -135,8 +134,8 @@ class Schema:
         report = Report()
         keys = {name: value for name, value in given.items() if name not in FILE_ONLY_NAMES}
         for name in sorted(FILE_ONLY_NAMES & given.keys()):
-            instead = "sample" if name == "sample_file" else "secret"
-            report.complain((name,), f"is for the configuration file only; over the API give {instead} itself")
+            instead = "" if name in TLS_NAMES else f"; over the API give {name.partition('_')[0]} itself"
+            report.complain((name,), f"is for the configuration file only{instead}")
         if not is_endpoint_id(endpoint_id):
             report.complain(("id",), _ID_RULE)
         checked = None if secret is None else _checked_secret(secret, report)
@@ -146,6 +145,8 @@ class Schema:
             secret=checked,
             sample=sample,
             declared=False,
+            credentials=read_credentials(keys, (), None, report),
+            url_is_secret="url_secret" in keys and bool(read_value(FLAG, keys["url_secret"], ("url_secret",), report)),
             secret_refused=checked is None and secret is not None,
         )
         definition = build_endpoint(self._settings, written, report)
@@ -187,6 +188,8 @@ def read_endpoints(
             secret=secret,
             sample=_read_sample(value, where, sources, report),
             declared=True,
+            credentials=read_credentials(value, where, sources, report),
+            url_is_secret=not URL_SOURCE_NAMES.isdisjoint(value),
             secret_refused=secret is None and not SECRET_NAMES.isdisjoint(value),
         )
         definition = build_endpoint(settings, written, report)
@@ -215,16 +218,26 @@ def build_endpoint(settings: Settings, written: Written, report: Report) -> Endp
     fields = read_table(ENDPOINT_KEYS, written.table, where, report, also=written.also)
     rules = _resolve_rules(settings, fields, where, report)
     _check_secret(written, rules, report)
-    if "url" not in fields:
-        if "url" not in written.table:
+    _check_authorization(written, rules, report)
+    credentials = written.credentials
+    url = fields.get("url") if credentials.url is None else credentials.url
+    if url is None:
+        if "url" not in written.table and credentials.url_source == "url":
             report.complain((*where, "url"), "is missing")
         return None
-    _check_target(settings, fields["url"], (*where, "url"), report)
+    check_target(settings, url, (*where, credentials.url_source), report)
+    if credentials.tls is not None and target_of(url).scheme != "https":
+        given = next(name for name in TLS_NAMES if getattr(credentials.tls, name) is not None)
+        report.complain((*where, given), "is for https:// only, and the URL begins with http://")
     return EndpointDefinition(
         id=written.id,
-        url=fields["url"],
+        url=url,
+        url_is_secret=written.url_is_secret,
+        basic_auth=credentials.basic_auth,
+        tls=credentials.tls,
         tenant=fields.get("tenant", DEFAULT_TENANT),
         types=fields.get("types", ()),
+        where=fields.get("where", EVERYTHING),
         profile=fields.get("profile"),
         secret=written.secret,
         sample=written.sample,
@@ -275,34 +288,8 @@ def _check_secret(written: Written, rules: DeliveryRules, report: Report) -> Non
             report.complain((*where, source), f"the secret cannot stand in the header {name}: its value {error}")
 
 
-def _check_target(settings: Settings, url: str, where: Where, report: Report) -> None:
-    target = _target_of(url)
-    network = settings.network
-    # What a name leads to is not known before it is dialled, and is judged then.
-    if (
-        target.scheme == "http"
-        and not network.plain_http
-        and target.literal is not None
-        and not is_listed(target.literal, network.allow)
-    ):
+def _check_authorization(written: Written, rules: DeliveryRules, report: Report) -> None:
+    if "basic_auth" in written.table and any(name.lower() == "authorization" for name, _ in rules.headers):
         report.complain(
-            where,
-            f"plain http to {target.host} needs it listed in network.allow, or network.plain_http = true",
+            (*written.where, "basic_auth"), "writes Authorization, and so do the configured headers: leave one out"
         )
-    for listener in settings.listen:
-        if isinstance(listener.address, TcpAddress) and _leads_to(target, listener.address):
-            report.complain(where, f"is the daemon's own listener {listener.address}")
-
-
-def _leads_to(target: Target, own: TcpAddress) -> bool:
-    if target.port != own.port:
-        return False
-    if target.host == own.host:
-        return True
-    try:
-        bound = ip_address(own.host)
-    except ValueError:
-        return False
-    if target.literal is None:
-        return target.host == "localhost" and (bound.is_loopback or bound.is_unspecified)
-    return bound.is_unspecified and (target.literal.is_loopback or target.literal.is_unspecified)

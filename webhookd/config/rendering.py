@@ -6,19 +6,21 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from webhookd.config.credentials import TLS_NAMES
 from webhookd.config.endpoints import IDENTITY_KEYS
 from webhookd.config.environment import SECTIONS
 from webhookd.config.listeners import LISTEN_KEYS, TOKEN_KEYS
 from webhookd.config.rules import DELIVERY_KEYS
 from webhookd.config.tables import Key, show_table
 from webhookd.config.timeline import Timeline, timeline
-from webhookd.core.masking import MASK, masked_header, masked_url
+from webhookd.core.masking import MASK, masked_basic_auth, masked_header
 from webhookd.core.settings import (
     DeliveryRules,
     EndpointDefinition,
     Listen,
     Settings,
     TcpAddress,
+    TlsFiles,
     UnixAddress,
 )
 
@@ -43,10 +45,11 @@ class Description(dict[str, object]):
 
 
 def describe(settings: Settings) -> Description:
-    """Return what a daemon would run with; values of secrets, of queries in URLs and of credential headers are masked.
+    """Return what a daemon would run with, with everything secret masked.
 
-    The object holds every key of every table. The text leaves out, under profiles and endpoints, the delivery keys that
-    are as in [delivery].
+    That is: secrets, passwords, secret URLs, values in the query of other URLs, and credential headers. The object
+    holds every key of every table. The text leaves out, under profiles and endpoints, the delivery keys that are as in
+    [delivery].
     """
     filled = {
         "ingest": settings.ingest,
@@ -97,10 +100,13 @@ def _show_listener(listener: Listen) -> dict[str, object]:
 def _show_endpoint(endpoint: EndpointDefinition) -> dict[str, object]:
     given = {key.name: getattr(endpoint, key.field) for key in IDENTITY_KEYS}
     shown = {key.name: None if given[key.name] is None else key.form.show(given[key.name]) for key in IDENTITY_KEYS}
+    auth, tls = endpoint.basic_auth, endpoint.tls or TlsFiles()
     return {
         **shown,
-        "url": masked_url(endpoint.url),
+        "url": endpoint.shown_url,
         "secret": None if endpoint.secret is None else MASK,
+        "basic_auth": None if auth is None else masked_basic_auth({"username": auth.username, "password": MASK}),
+        **{name: None if (path := getattr(tls, name)) is None else str(path) for name in TLS_NAMES},
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from webhookd.config.forms import Where, line, parse_path, quote, take_text
+from webhookd.config.forms import Form, Where, line, parse_path, quote, take_text
 from webhookd.config.tables import Report
 
 SECRET_NAMES = frozenset({"secret", "secret_file", "secret_credential"})
@@ -57,34 +57,46 @@ class SecretSources:
     base: Path
     credentials: Path | None
 
-    def read(self, table: Mapping[str, object], where: Where, report: Report) -> str | None:
-        """Return the secret, None where the table has none or after a complaint."""
-        given = [name for name in ("secret", "secret_file", "secret_credential") if name in table]
+    def read(
+        self,
+        table: Mapping[str, object],
+        where: Where,
+        report: Report,
+        *,
+        name: str = "secret",
+        what: str = "secret",
+        form: Form[str] = SECRET,
+    ) -> str | None:
+        """Return the secret, None where the table has none or after a complaint.
+
+        It stands under `name`, or in the file of `name`_file, or in the credential of `name`_credential; `what` is what
+        a complaint calls it.
+        """
+        given = [key for key in (name, f"{name}_file", f"{name}_credential") if key in table]
         if len(given) > 1:
-            report.complain((*where, given[0]), f"give the secret once, not as {' and '.join(given)}")
+            report.complain((*where, given[0]), f"give the {what} once, not as {' and '.join(given)}")
             return None
         if not given:
             return None
-        name = given[0]
+        key = given[0]
         try:
-            secret = self._find(name, table[name], (*where, name), report)
-            text = SECRET.parse(secret)
+            text = form.parse(self._find(key.removeprefix(name), table[key], (*where, key), report))
             if not text:
-                raise ValueError("the secret is empty")  # noqa: TRY301 - every refusal leaves by the same door
+                raise ValueError(f"the {what} is empty")  # noqa: TRY301 - every refusal leaves by the same door
         except ValueError as error:
-            report.complain((*where, name), str(error))
+            report.complain((*where, key), str(error))
             return None
         return text
 
-    def _find(self, name: str, value: object, where: Where, report: Report) -> object:
-        match name:
-            case "secret_file":
+    def _find(self, source: str, value: object, where: Where, report: Report) -> object:
+        match source:
+            case "_file":
                 path = self.base / parse_path(value)
                 secret, mode = _read_secret(path)
                 if mode & stat.S_IROTH:
                     report.warn(where, f"{path} can be read by everyone on this machine; chmod o-r")
                 return secret
-            case "secret_credential":
+            case "_credential":
                 return _read_secret(self._credential(take_text(value)))[0]
             case _:
                 return value

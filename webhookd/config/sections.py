@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 from webhookd.config.forms import FLAG, PATH, Form, duration, integer, list_of, quote, size, take_text, word
 from webhookd.config.tables import Key
+from webhookd.core.addresses import parse_target
 from webhookd.core.settings import Network, OnNoMatch
 
 MOST_RANGES = 1000
@@ -27,6 +28,18 @@ STORE_KEYS = (
 )
 
 
+def _parse_proxy(value: object) -> str | None:
+    text = take_text(value)
+    if not text:
+        return None
+    if "@" in text:
+        raise ValueError("must not contain a user name or password: a proxy is told apart by its address alone")
+    target = parse_target(text)
+    if target.scheme != "http" or target.path != "/":
+        raise ValueError(f"{quote(text)} must look like http://host:port, and is spoken to by CONNECT")
+    return f"http://{target.authority}"
+
+
 def _parse_network(value: object) -> Network:
     text = take_text(value)
     # A zone says which interface an address was seen on; as part of a rule it would be silently dropped.
@@ -43,9 +56,12 @@ def _parse_network(value: object) -> Network:
     raise ValueError(f"{quote(text)} has bits set beyond its prefix; did you mean {meant}?")
 
 
+PROXY: Form[str | None] = Form(_parse_proxy, lambda proxy: proxy or "", str)
+
 NETWORK_KEYS = (
     Key("allow", "allow", list_of(Form(_parse_network, str), most=MOST_RANGES)),
     Key("plain_http", "plain_http", FLAG),
+    Key("proxy", "proxy", PROXY),
     Key("max_in_flight", "max_in_flight", integer(1, 65_536)),
     Key("drain_timeout", "drain_timeout_seconds", duration("0s", "1h")),
 )

@@ -56,10 +56,10 @@ class Health:
 class EndpointRecord:
     """An endpoint as the store keeps it.
 
-    `given` is the JSON object its creator wrote, without secret and sample but with whatever else is secret in it (a URL, a
-    password); it is empty for a declared one, whose definition stands in the configuration file: such a record keeps only
-    health. `sample` is what a test send delivers. After a
-    rotation `previous_secret` signs as well until `previous_secret_until_ms`; both are None otherwise.
+    `given` is the JSON object its creator wrote, without secret and sample but with what else is secret in it (a URL, a
+    password). It is empty for a declared one, whose definition stands in the configuration file: such a record keeps
+    only health. `sample` is what a test send delivers. After a rotation `previous_secret` signs as well until
+    `previous_secret_until_ms`; both are None otherwise.
     """
 
     id: EndpointId

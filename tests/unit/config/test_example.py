@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 
 from webhookd.config import load_settings
+from webhookd.config.credentials import BASIC_AUTH_KEYS
 from webhookd.config.endpoints import FILE_ONLY_NAMES, IDENTITY_KEYS
 from webhookd.config.environment import SECTIONS
 from webhookd.config.listeners import LISTEN_KEYS, TOKEN_KEYS
@@ -50,7 +52,9 @@ def test_every_key_of_the_tables_is_there():
     endpoints = EVERYTHING["endpoints"].values()
     assert found(EVERYTHING["listen"]) == names(LISTEN_KEYS)
     assert found(EVERYTHING["token"]) == names(TOKEN_KEYS) | {"secret_file"}
-    assert found(endpoints) >= names(IDENTITY_KEYS) | FILE_ONLY_NAMES | SECRET_NAMES
+    assert found(endpoints) >= names(IDENTITY_KEYS) | FILE_ONLY_NAMES | SECRET_NAMES | {"basic_auth"}
+    basic_auth = EVERYTHING["endpoints"]["crm"]["basic_auth"]
+    assert set(basic_auth) == names(BASIC_AUTH_KEYS) | {"password_file"}
     assert set(EVERYTHING["profiles"]["flybuy"]["retry"]) == names(GROWTH_KEYS)
     assert set(EVERYTHING["delivery"]["signatures"][0]) == names(SIGNATURE_KEYS)
     assert {"profiles", "listen", "token", "endpoints", *SECTIONS} == set(EVERYTHING)
@@ -65,16 +69,24 @@ def test_every_default_that_is_not_commented_out_stands_there_for_every_key():
 
 
 def test_the_examples_hold_when_they_are_taken_in(config, tmp_path):
+    authority = trustme.CA()
+    client = authority.issue_cert("client.example")
     for name, text in (
         ("billing.token", "b" * 32),
         ("orders.secret", "o" * 32),
         ("order.json", "{}"),
         ("audit", "YXVk"),
+        ("crm.url", "https://crm.example.com/in/s3cret"),
+        ("crm.password", "hunter2"),
+        ("bank.url", "https://bank.example.com/in/s3cret"),
+        ("bank-ca.pem", authority.cert_pem.bytes().decode()),
+        ("client.pem", client.cert_chain_pems[0].bytes().decode()),
+        ("client.key", client.private_key_pem.bytes().decode()),
     ):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
     settings = config.load(UNCOMMENTED, CREDENTIALS_DIRECTORY=str(tmp_path))
-    assert set(settings.endpoints) == {"orders", "audit", "ledger"}
+    assert set(settings.endpoints) == {"orders", "audit", "ledger", "crm", "bank"}
     assert settings.endpoints["orders"].sample == b"{}"
     assert settings.endpoints["orders"].rules.timeout_seconds == 30
     assert settings.endpoints["orders"].rules.headers == settings.profiles["flybuy"].headers
