@@ -23,6 +23,7 @@ from webhookd.clock import SystemClock
 from webhookd.core.ids import IdGenerator
 from webhookd.core.settings import ActivatedAddress, Listen, NetworkRules, Settings
 from webhookd.engine import reconcile
+from webhookd.engine.announcer import Announcer
 from webhookd.engine.desk import DeliveryDesk
 from webhookd.engine.directory import EndpointDirectory
 from webhookd.engine.dispatcher import Dispatcher
@@ -107,9 +108,17 @@ class Daemon:
         self._ids = IdGenerator(highest=await self.store.highest_id())
         self.endpoints = LiveEndpoints()
         schema = config.Schema(settings)
-        await reconcile.load(self.endpoints, clock=clock, store=self.store, declared=settings.endpoints, schema=schema)
+        announcer = Announcer(endpoints=self.endpoints, ids=self._ids)
+        await reconcile.load(
+            self.endpoints,
+            clock=clock,
+            store=self.store,
+            announcer=announcer,
+            declared=settings.endpoints,
+            schema=schema,
+        )
         self.sender = HttpSender(network, clock)
-        self.recorder = Recorder(store=self.store, endpoints=self.endpoints, clock=clock)
+        self.recorder = Recorder(store=self.store, endpoints=self.endpoints, announcer=announcer, clock=clock)
         self.dispatcher = Dispatcher(
             clock=clock,
             store=self.store,
@@ -134,6 +143,7 @@ class Daemon:
             sender=self.sender,
             endpoints=self.endpoints,
             dispatcher=self.dispatcher,
+            announcer=announcer,
             ids=self._ids,
             schema=schema,
         )

@@ -21,6 +21,7 @@ from webhookd.core.ports import Acceptance, DeliveryFilter, Outbox
 from webhookd.core.services import EndpointSchema
 from webhookd.core.settings import EndpointDefinition, Ingest, Storage
 from webhookd.engine import reconcile
+from webhookd.engine.announcer import Announcer
 from webhookd.engine.desk import DeliveryDesk
 from webhookd.engine.directory import EndpointDirectory
 from webhookd.engine.dispatcher import Dispatcher
@@ -69,8 +70,16 @@ class EngineUnderTest:
         self.store, self.outstanding = watched(store)
         self.clock.wait_for(self.outstanding)
         declared = {definition.id: definition for definition in definitions}
-        await reconcile.load(self.endpoints, clock=self.clock, store=self.store, declared=declared, schema=self.schema)
-        self.recorder = Recorder(store=self.store, endpoints=self.endpoints, clock=self.clock)
+        announcer = Announcer(endpoints=self.endpoints, ids=self.ids)
+        await reconcile.load(
+            self.endpoints,
+            clock=self.clock,
+            store=self.store,
+            announcer=announcer,
+            declared=declared,
+            schema=self.schema,
+        )
+        self.recorder = Recorder(store=self.store, endpoints=self.endpoints, announcer=announcer, clock=self.clock)
         self.dispatcher = Dispatcher(
             clock=self.clock,
             store=self.store,
@@ -95,6 +104,7 @@ class EngineUnderTest:
             sender=self.sender,
             endpoints=self.endpoints,
             dispatcher=self.dispatcher,
+            announcer=announcer,
             ids=self.ids,
             schema=self.schema,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 
 import orjson
 
@@ -17,18 +16,11 @@ from webhookd.core.event import Event, EventSummary
 from webhookd.core.ids import delivery_text, event_text
 from webhookd.core.masking import masked_header, masked_url
 from webhookd.core.services import EndpointView
+from webhookd.core.times import time_text
 
 Json = dict[str, object]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def time_text(at_ms: int | None) -> str | None:
-    """Return UTC milliseconds as RFC 3339 text, such as `2026-01-02T03:04:05.678Z`."""
-    if at_ms is None:
-        return None
-    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def event_json(event: EventSummary) -> Json:

@@ -9,8 +9,9 @@ from aiohttp import web
 from webhookd.api.params import no_query
 from webhookd.api.problems import UNAVAILABLE_RETRY_SECONDS, refuse
 from webhookd.api.replies import reply
-from webhookd.api.shapes import endpoint_json, time_text
+from webhookd.api.shapes import endpoint_json
 from webhookd.core.services import EngineStatus, Monitor
+from webhookd.core.times import time_text
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -48,12 +48,14 @@ class Submission:
     """An event to be committed together with the deliveries it is owed as.
 
     With an `idempotency_key` comes the `fingerprint` of the content; they decide between new, duplicate and conflict.
+    An event that tells of the `death_of` a delivery is left out unless that delivery has died at the event's moment.
     """
 
     event: Event
     deliveries: tuple[tuple[DeliveryId, EndpointId], ...]
     idempotency_key: str | None = None
     fingerprint: bytes = b""
+    death_of: DeliveryId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from webhookd.core.event import JSON_CONTENT_TYPE, Event
 from webhookd.core.health import disabled, enabled
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator
 from webhookd.core.matching import mismatch
+from webhookd.core.news import News, of_health
 from webhookd.core.ports import Clock, Page, Sender, Store
 from webhookd.core.services import EndpointSchema, EndpointView
 from webhookd.core.settings import EndpointDefinition
 from webhookd.core.verdict import is_acknowledged
 from webhookd.engine import reconcile
+from webhookd.engine.announcer import Announcer
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
 from webhookd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError
@@ -43,6 +45,7 @@ class EndpointDirectory:
         sender: Sender,
         endpoints: LiveEndpoints,
         dispatcher: Dispatcher,
+        announcer: Announcer,
         ids: IdGenerator,
         schema: EndpointSchema,
     ) -> None:
@@ -51,6 +54,7 @@ class EndpointDirectory:
         self._sender = sender
         self._endpoints = endpoints
         self._dispatcher = dispatcher
+        self._announcer = announcer
         self._ids = ids
         self._changing = asyncio.Lock()
         self.schema = schema
@@ -104,7 +108,7 @@ class EndpointDirectory:
             given = _merge_patch(record.given, changes)
             definition = self.schema.resolve(endpoint_id, given, secret=secret, sample=sample)
             changed = replace(live.current_record(), given=given, secret=secret, sample=sample)
-            await self._store.put_endpoints([changed])
+            await self._put(changed)
             live.record, live.definition = changed, definition
             self._endpoints.put(live)
             self._dispatcher.refresh(endpoint_id)
@@ -188,13 +192,19 @@ class EndpointDirectory:
         """Bring every endpoint in step with another configuration, or raise ConfigErrors with nothing changed."""
         async with self._changing:
             before = {live: (live.definition, live.is_enabled) for live in self._endpoints}
-            await reconcile.reload(
-                self._endpoints, clock=self._clock, store=self._store, declared=declared, schema=schema
+            told = await reconcile.reload(
+                self._endpoints,
+                clock=self._clock,
+                store=self._store,
+                announcer=self._announcer,
+                declared=declared,
+                schema=schema,
             )
             self.schema = schema
             for live, was in before.items():
                 if was != (live.definition, live.is_enabled):
                     self._dispatcher.refresh(live.record.id)
+            self._dispatcher.announced(told)
 
     async def _views(self, endpoints: Iterable[LiveEndpoint]) -> list[EndpointView]:
         chosen = list(endpoints)
@@ -221,8 +231,22 @@ class EndpointDirectory:
 
     async def _store_health(self, live: LiveEndpoint, change: Callable[[Health], Health]) -> None:
         """Make a change of health count only once it is on disk, but build it on whatever happened until then."""
-        await self._store.put_endpoints([replace(live.record, health=change(live.health))])
+        now_ms, before, after = self._clock.now_ms(), live.health, change(live.health)
+        await self._put(
+            replace(live.record, health=after), *of_health(before, after, subject=live.subject, at_ms=now_ms)
+        )
         live.health = change(live.health)
+
+    async def _put(self, record: EndpointRecord, *news: News) -> None:
+        """Store a record, its health of this moment included, with all that is still to be told of that."""
+        untold = self._endpoints.take_untold([record.id])
+        events = self._announcer.submissions([*untold.get(record.id, ()), *news])
+        try:
+            await self._store.put_endpoints([record], events)
+        except BaseException:
+            self._endpoints.mark_untold(untold)
+            raise
+        self._dispatcher.announced(events)
 
 
 def _need_undeclared(live: LiveEndpoint) -> None:

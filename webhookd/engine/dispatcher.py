@@ -12,7 +12,7 @@ from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId, EndpointId
 from webhookd.core.lanes import SLOW_AFTER_SECONDS, Lane, Lanes
-from webhookd.core.ports import Clock, Outbox, Sender
+from webhookd.core.ports import Clock, Outbox, Sender, Submission
 from webhookd.engine.alarms import ROUNDING_SECONDS, Alarms
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.engine.landing import Landing
@@ -66,6 +66,7 @@ class Dispatcher:
         self._is_running = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         recorder.call_when_committed(self._committed)
+        recorder.call_when_announced(self.announced)
 
     def __repr__(self) -> str:
         return f"<Dispatcher {len(self._stations)} stations, {self._lanes!r}, {self._refills!r}>"
@@ -145,6 +146,11 @@ class Dispatcher:
             station.buffer.note_due(self._clock.now_ms())
             self._review(station)
             self._pump()
+
+    def announced(self, events: Iterable[Submission]) -> None:
+        """Look for freshly committed operational events; the store may have left out some of them."""
+        for endpoint_id in {endpoint_id for event in events for _, endpoint_id in event.deliveries}:
+            self.wake(endpoint_id)
 
     def withdraw(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> None:
         """Forget a delivery that is buffered; one in flight cannot be called back."""

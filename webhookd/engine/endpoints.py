@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from webhookd.core.endpoint import EndpointRecord, EndpointStatus, Health
 from webhookd.core.ids import EndpointId
 from webhookd.core.matching import Matcher
+from webhookd.core.news import News, Subject
 from webhookd.core.settings import EndpointDefinition
 
 
@@ -29,18 +30,28 @@ class LiveEndpoint:
         """Say whether deliveries may be attempted now."""
         return self.definition is not None and self.health.status is EndpointStatus.ENABLED
 
+    @property
+    def subject(self) -> Subject:
+        """What news about it names it by."""
+        tenant = None if self.definition is None else self.definition.tenant
+        return Subject(id=self.record.id, declared=self.record.declared, tenant=tenant)
+
     def current_record(self) -> EndpointRecord:
         """Return the record with the health of this moment."""
         return replace(self.record, health=self.health)
 
 
 class LiveEndpoints:
-    """Every endpoint by id, the matching index over them, and which of them have health that is not yet on disk."""
+    """Every endpoint by id, the matching index over them, and which of them have health that is not yet on disk.
+
+    Of that health there may be news, which goes to disk with it and not without it.
+    """
 
     def __init__(self) -> None:
         self._by_id: dict[EndpointId, LiveEndpoint] = {}
         self._matcher = Matcher()
         self._unsaved: set[EndpointId] = set()
+        self._untold: dict[EndpointId, list[News]] = {}
 
     def __iter__(self) -> Iterator[LiveEndpoint]:
         return iter(self._by_id.values())
@@ -65,6 +76,7 @@ class LiveEndpoints:
         """Remove and return it; no event is matched to it from now on."""
         self._matcher.discard(endpoint_id)
         self._unsaved.discard(endpoint_id)
+        self._untold.pop(endpoint_id, None)
         return self._by_id.pop(endpoint_id, None)
 
     def match(self, tenant: str, event_type: str) -> tuple[EndpointId, ...]:
@@ -76,17 +88,29 @@ class LiveEndpoints:
         """Say whether some health is not yet on disk."""
         return bool(self._unsaved)
 
-    def change_health(self, endpoint: LiveEndpoint, health: Health) -> None:
-        """Note new health, to be committed with the next batch of outcomes."""
+    def change_health(self, endpoint: LiveEndpoint, health: Health, news: Sequence[News] = ()) -> None:
+        """Note new health, to be committed with the next batch of outcomes, and what is to be told of it."""
         endpoint.health = health
         if self._by_id.get(endpoint.record.id) is endpoint:
             self._unsaved.add(endpoint.record.id)
+            if news:
+                self._untold.setdefault(endpoint.record.id, []).extend(news)
 
     def take_unsaved(self) -> dict[EndpointId, Health]:
         """Return the health that is not yet on disk; the caller now answers for its getting there."""
         unsaved = {endpoint_id: self._by_id[endpoint_id].health for endpoint_id in self._unsaved}
         self._unsaved.clear()
         return unsaved
+
+    def take_untold(self, endpoint_ids: Iterable[EndpointId]) -> dict[EndpointId, list[News]]:
+        """Return the news of these endpoints' health; the caller, who is about to store the health, answers for it."""
+        return {name: self._untold.pop(name) for name in endpoint_ids if name in self._untold}
+
+    def mark_untold(self, untold: Mapping[EndpointId, list[News]]) -> None:
+        """Give back what `take_untold` returned and could not be committed."""
+        for endpoint_id, news in untold.items():
+            if endpoint_id in self._by_id:
+                self._untold[endpoint_id] = news + self._untold.get(endpoint_id, [])
 
     def mark_unsaved(self, endpoint_ids: Iterable[EndpointId]) -> None:
         """Give back what `take_unsaved` returned and could not be committed."""

@@ -11,6 +11,7 @@ from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason
 from webhookd.core.health import DateTrust, after_failure, after_success, age_ms, disabled
 from webhookd.core.ids import delivery_text, event_text
+from webhookd.core.news import Cause, News, of_death, of_health
 from webhookd.core.ports import Clock, Settlement
 from webhookd.core.verdict import (
     Blame,
@@ -70,9 +71,15 @@ class Landing:
             started_at_ms=flight.started_ms,
             outcome=outcome,
         )
-        self._recorder.record(Record(station, _settlement(attempt, work, verdict, now_ms), flight.is_ordered))
         if not station.is_closed:
             self._change_health(flight, attempt, verdict, whose, now_ms)
+        news: tuple[News, ...] = ()
+        if isinstance(verdict, Dead):
+            cause = Cause(work=work, outcome=outcome)
+            news = of_death(
+                station.live.health, subject=station.live.subject, at_ms=now_ms, cause=cause, end=verdict.reason
+            )
+        self._recorder.record(Record(station, _settlement(attempt, work, verdict, now_ms), flight.is_ordered, news))
         self._metrics.attempt(
             work.endpoint_id, outcome_label(outcome, acknowledged=whose is Blame.NONE), outcome.duration_ms / 1000
         )
@@ -110,15 +117,17 @@ class Landing:
         name = (attempt.delivery_id, attempt.number)
         before = live.health
         if isinstance(verdict, Delivered):
-            health = after_success(before, at_ms=now_ms, attempt=name)
-        elif whose is Blame.OURS:
+            self._endpoints.change_health(live, after_success(before, at_ms=now_ms, attempt=name))
             return
-        else:
-            date_counts = self._date_trust.holds(now_ms, self._clock.monotonic())
-            health = after_failure(before, at_ms=now_ms, attempt=name, rules=rules, date_counts=date_counts)
-            if disables(attempt.outcome, rules):
-                health = disabled(health, DisabledReason.GONE, at_ms=now_ms)
-        self._endpoints.change_health(live, health)
+        if whose is Blame.OURS:
+            return
+        date_counts = self._date_trust.holds(now_ms, self._clock.monotonic())
+        health = after_failure(before, at_ms=now_ms, attempt=name, rules=rules, date_counts=date_counts)
+        if disables(attempt.outcome, rules):
+            health = disabled(health, DisabledReason.GONE, at_ms=now_ms)
+        cause = Cause(work=flight.work, outcome=attempt.outcome)
+        news = of_health(before, health, subject=live.subject, at_ms=now_ms, cause=cause)
+        self._endpoints.change_health(live, health, news)
         if health.status is not before.status:
             log.warning(
                 "endpoint.disabled",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from webhookd.core.endpoint import DisabledReason, EndpointRecord, Health
 from webhookd.core.health import disabled, enabled
 from webhookd.core.ids import EndpointId
-from webhookd.core.ports import Clock, Endpoints
+from webhookd.core.news import News, of_health
+from webhookd.core.ports import Clock, Endpoints, Submission
 from webhookd.core.services import EndpointSchema
 from webhookd.core.settings import EndpointDefinition
+from webhookd.engine.announcer import Announcer
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
 from webhookd.errors import ConfigError, ConfigErrors, InvalidRequestError
 
@@ -23,6 +26,7 @@ async def load(
     *,
     clock: Clock,
     store: Endpoints,
+    announcer: Announcer,
     declared: Mapping[EndpointId, EndpointDefinition],
     schema: EndpointSchema,
 ) -> None:
@@ -33,9 +37,9 @@ async def load(
     """
     records = {record.id: record for record in await store.endpoints()}
     _refuse_doubles(records, declared)
-    changed = _declared_records(records, declared, now_ms=clock.now_ms())
-    if changed:
-        await store.put_endpoints(changed)
+    now_ms = clock.now_ms()
+    changed = _declared_records(records, declared, now_ms=now_ms)
+    news = _news(records, changed, declared, now_ms=now_ms)
     records |= {record.id: record for record in changed}
     for record in records.values():
         if record.declared:
@@ -47,6 +51,8 @@ async def load(
             definition = None
             log.warning("endpoint.suspended", extra={"fields": {"endpoint": record.id, "reason": _words(error)}})
         endpoints.put(LiveEndpoint(record, definition))
+    if changed:
+        await store.put_endpoints(changed, announcer.submissions(news))
 
 
 async def reload(
@@ -54,10 +60,14 @@ async def reload(
     *,
     clock: Clock,
     store: Endpoints,
+    announcer: Announcer,
     declared: Mapping[EndpointId, EndpointDefinition],
     schema: EndpointSchema,
-) -> None:
-    """Apply another configuration to the running set, or raise ConfigErrors with nothing changed."""
+) -> Sequence[Submission]:
+    """Apply another configuration to the running set, or raise ConfigErrors with nothing changed.
+
+    Return the events that tell of it, which are on disk then.
+    """
     records = {live.record.id: live.current_record() for live in endpoints}
     _refuse_doubles(records, declared)
     definitions: dict[EndpointId, EndpointDefinition] = dict(declared)
@@ -72,9 +82,20 @@ async def reload(
                 )
     if complaints:
         raise ConfigErrors(complaints)
-    changed = _declared_records(records, declared, now_ms=clock.now_ms())
+    now_ms = clock.now_ms()
+    changed = _declared_records(records, declared, now_ms=now_ms)
+    events: Sequence[Submission] = ()
     if changed:
-        await store.put_endpoints(changed)
+        before = {live.record.id: live.definition for live in endpoints if live.definition is not None}
+        untold = endpoints.take_untold([record.id for record in changed])
+        news = chain(*untold.values(), _news(records, changed, before | definitions, now_ms=now_ms))
+        # Who is told is decided by what is in force from now on: somebody may have come, or gone, in the same file.
+        events = announcer.submissions(news, among=_as_they_will_be(records, changed, definitions))
+        try:
+            await store.put_endpoints(changed, events)
+        except BaseException:
+            endpoints.mark_untold(untold)
+            raise
     for record in changed:
         live = endpoints.get(record.id)
         if live is None:
@@ -84,6 +105,35 @@ async def reload(
     for live in endpoints:
         live.definition = definitions.get(live.record.id)
         endpoints.put(live)
+    return events
+
+
+def _news(
+    records: Mapping[EndpointId, EndpointRecord],
+    changed: Iterable[EndpointRecord],
+    definitions: Mapping[EndpointId, EndpointDefinition],
+    *,
+    now_ms: int,
+) -> list[News]:
+    """Return what is to be told of endpoints that have left the file or are back in it."""
+    news: list[News] = []
+    for record in changed:
+        before = records.get(record.id)
+        if before is not None:
+            subject = LiveEndpoint(record, definitions.get(record.id)).subject
+            news += of_health(before.health, record.health, subject=subject, at_ms=now_ms)
+    return news
+
+
+def _as_they_will_be(
+    records: Mapping[EndpointId, EndpointRecord],
+    changed: Iterable[EndpointRecord],
+    definitions: Mapping[EndpointId, EndpointDefinition],
+) -> LiveEndpoints:
+    future = LiveEndpoints()
+    for record in (*records.values(), *changed):
+        future.put(LiveEndpoint(record, definitions.get(record.id)))
+    return future
 
 
 def _declared_records(

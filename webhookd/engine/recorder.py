@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from webhookd.core.ports import Clock, Outbox, Settlement
+from webhookd.core.news import News
+from webhookd.core.ports import Clock, Outbox, Settlement, Submission
+from webhookd.engine.announcer import Announcer
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.engine.station import Station
 from webhookd.errors import StoreCorruptError, StoreIOError, StoreUnavailableError
@@ -22,11 +25,12 @@ _REPEAT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A settlement, the station it came from, and whether that waits for it to be on disk before it goes on."""
+    """A settlement, the station it came from, whether that waits for it to be on disk, and what is to be told of it."""
 
     station: Station
     settlement: Settlement
     is_ordered: bool
+    news: tuple[News, ...] = ()
 
 
 class Recorder:
@@ -37,15 +41,17 @@ class Recorder:
     repeated once a second until the store takes them. A disk that fails ends the loop with StoreIOError.
     """
 
-    def __init__(self, *, store: Outbox, endpoints: LiveEndpoints, clock: Clock) -> None:
+    def __init__(self, *, store: Outbox, endpoints: LiveEndpoints, announcer: Announcer, clock: Clock) -> None:
         self._store = store
         self._endpoints = endpoints
+        self._announcer = announcer
         self._clock = clock
         self._waiting: deque[Record] = deque()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._on_committed: Callable[[list[Record]], None] = lambda _records: None
+        self._on_announced: Callable[[Sequence[Submission]], None] = lambda _events: None
         self.trouble: str | None = None
         self.commit_started: float | None = None
         """When the commit under way began, monotonic seconds; None when there is none."""
@@ -61,6 +67,10 @@ class Recorder:
     def call_when_committed(self, callback: Callable[[list[Record]], None]) -> None:
         """Have `callback` told of every batch that is on disk, and of every change of `trouble` with an empty one."""
         self._on_committed = callback
+
+    def call_when_announced(self, callback: Callable[[Sequence[Submission]], None]) -> None:
+        """Have `callback` told of operational events that were committed with outcomes."""
+        self._on_announced = callback
 
     def record(self, record: Record) -> None:
         """Queue one outcome."""
@@ -90,19 +100,25 @@ class Recorder:
 
     async def _commit(self, batch: list[Record]) -> None:
         settlements = [record.settlement for record in batch]
+        deaths = [piece for record in batch for piece in record.news]
         while True:
             health = self._endpoints.take_unsaved()
+            untold = self._endpoints.take_untold(health)
+            events = self._announcer.submissions(chain(deaths, *untold.values()))
             self.commit_started = self._clock.monotonic()
             try:
-                await self._store.settle(settlements, health)
+                await self._store.settle(settlements, health, events)
             except (StoreIOError, StoreCorruptError):
                 raise
             except StoreUnavailableError as error:
                 self._endpoints.mark_unsaved(health)
+                self._endpoints.mark_untold(untold)
                 self._note_trouble(str(error))
                 await self._clock.sleep(_REPEAT_SECONDS)
             else:
                 self._note_trouble(None)
+                if events:
+                    self._on_announced(events)
                 return
             finally:
                 self.commit_started = None

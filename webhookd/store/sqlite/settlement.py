@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import orjson
 
 from webhookd.core.endpoint import Health
 from webhookd.core.ids import EndpointId
-from webhookd.core.ports import Settlement
+from webhookd.core.ports import Settlement, Submission
 from webhookd.store.sqlite.rows import Row, attempt_row, health_row
 from webhookd.store.sqlite.statements import RowStatement
 
@@ -48,6 +50,11 @@ UPDATE_DELIVERIES = RowStatement(
     """,
     width=7,
 )
+
+FIND_DEATHS = """
+SELECT d.id, d.finished_at_ms FROM json_each(?) AS told CROSS JOIN deliveries AS d ON d.id = told.value
+WHERE d.state = 'dead'
+"""
 
 UPDATE_HEALTH = RowStatement(
     """
@@ -93,6 +100,15 @@ def settle(db: sqlite3.Connection, settlements: Iterable[Settlement]) -> None:
         )
     INSERT_ATTEMPTS.run(db, attempts)
     UPDATE_DELIVERIES.run(db, list(changes.values()))
+
+
+def without_false_deaths(db: sqlite3.Connection, events: Sequence[Submission]) -> list[Submission]:
+    """Return `events` without those that tell of a death which the delivery, ended otherwise meanwhile, did not die."""
+    told = [event.death_of for event in events if event.death_of is not None]
+    died = dict(db.execute(FIND_DEATHS, (orjson.dumps(told).decode(),)).fetchall()) if told else {}
+    return [
+        event for event in events if event.death_of is None or died.get(event.death_of) == event.event.accepted_at_ms
+    ]
 
 
 def record_health(db: sqlite3.Connection, health: Mapping[EndpointId, Health]) -> None:

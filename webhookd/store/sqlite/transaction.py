@@ -16,7 +16,7 @@ from webhookd.store.sqlite.failures import ends_the_writer, translate
 from webhookd.store.sqlite.intake import accept
 from webhookd.store.sqlite.listing import LIST_EVERY_ROWS, catch_up
 from webhookd.store.sqlite.room import Room
-from webhookd.store.sqlite.settlement import record_health, settle
+from webhookd.store.sqlite.settlement import record_health, settle, without_false_deaths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,7 +116,8 @@ class Transactions:
             self._accept(db, [call for call in group if isinstance(call, Accept)], answers, errors)
             settles = [call for call in group if isinstance(call, Settle)]
             settle(db, [settlement for call in settles for settlement in call.settlements])
-            accept(db, [call.events for call in settles if call.events], window_ms=self.window_ms)
+            told = [event for call in settles for event in call.events]
+            accept(db, [without_false_deaths(db, told)], window_ms=self.window_ms)
             self._change(db, [call for call in group if not isinstance(call, Accept)], answers, errors)
             unlisted_rows = self._list(db, answers)
             db.execute("COMMIT")
