@@ -6,10 +6,11 @@ import asyncio
 from collections import OrderedDict
 from time import monotonic
 
+from webhookd.core.settings import TlsFiles
 from webhookd.net.client import Connection
 
-Origin = tuple[str, str, int]
-"""Scheme, host and port."""
+Origin = tuple[str, str, int, TlsFiles | None]
+"""Scheme, host, port, and the certificates it was opened with: who we are to the other side belongs to a connection."""
 
 IDLE_SECONDS = 4.0
 """Node, for one, closes idle connections after 5 s; a request sent into that closing would be lost."""

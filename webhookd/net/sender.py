@@ -10,10 +10,12 @@ from time import monotonic
 
 from webhookd import __version__
 from webhookd.core.addresses import Target, parse_target
-from webhookd.core.attempt import AttemptError, Outcome
+from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
 from webhookd.core.delivery import Work
+from webhookd.core.envelope import as_sent
 from webhookd.core.ids import EndpointId
 from webhookd.core.ports import Clock
+from webhookd.core.redaction import Redactor
 from webhookd.core.settings import EndpointDefinition, NetworkRules
 from webhookd.core.signing import HeaderPlan
 from webhookd.net.client import Connection, Reply
@@ -22,6 +24,7 @@ from webhookd.net.guard import Deadlines, Dialer, PhaseClock
 from webhookd.net.pool import Origin, Pool
 from webhookd.net.resolver import Resolver
 from webhookd.net.retry_after import parse_retry_after
+from webhookd.net.tls import TlsContexts, default_context
 
 ROUTES = 16_384
 """Endpoints whose preparation is kept; the longest prepared goes first."""
@@ -37,13 +40,15 @@ class _Route:
     origin: Origin
     plan: HeaderPlan
     prefix: bytes
+    redactor: Redactor
 
 
 class HttpSender:
     """Sends over kept-alive connections to checked addresses; fills `core.ports.Sender`.
 
     Follows no redirect, keeps no cookie, reads no proxy from the environment and decodes no body. `tls_context` decides
-    whom to trust; the default trusts what the system trusts (SSL_CERT_FILE and SSL_CERT_DIR included).
+    whom to trust where an endpoint does not say; the default trusts what the system trusts (SSL_CERT_FILE and
+    SSL_CERT_DIR included).
     """
 
     def __init__(
@@ -56,7 +61,8 @@ class HttpSender:
     ) -> None:
         self._clock = clock
         self._resolver = resolver if resolver is not None else Resolver()
-        self._dialer = Dialer(network, self._resolver, tls_context if tls_context is not None else default_context())
+        contexts = TlsContexts(tls_context if tls_context is not None else default_context())
+        self._dialer = Dialer(network, self._resolver, contexts)
         self._pool = Pool(network.max_in_flight)
         self._routes: OrderedDict[EndpointId, _Route] = OrderedDict()
         self._open: set[Connection] = set()
@@ -69,8 +75,11 @@ class HttpSender:
     async def send(self, work: Work, endpoint: EndpointDefinition) -> Outcome:
         begun = monotonic()
         phases = PhaseClock()
+        route = self._routes.get(endpoint.id)
+        if route is None or route.definition is not endpoint:
+            route = self._prepare(endpoint)
         try:
-            reply = await self._attempt(work, endpoint, begun, phases)
+            reply = await self._attempt(work, route, begun, phases)
         except AttemptFailedError as failure:
             return Outcome(
                 duration_ms=(monotonic() - begun) * 1000,
@@ -82,7 +91,7 @@ class HttpSender:
             duration_ms=(monotonic() - begun) * 1000,
             status=reply.status,
             phases=phases.phases(),
-            excerpt=reply.excerpt,
+            excerpt=route.redactor.clean(reply.excerpt),
             retry_after_seconds=self._retry_after(reply),
         )
 
@@ -95,21 +104,23 @@ class HttpSender:
         if lost:
             await asyncio.wait(lost, timeout=CLOSE_SECONDS)
 
-    async def _attempt(self, work: Work, endpoint: EndpointDefinition, begun: float, phases: PhaseClock) -> Reply:
-        route = self._routes.get(endpoint.id)
-        if route is None or route.definition is not endpoint:
-            route = self._prepare(endpoint)
-        payload = work.event.payload
+    async def _attempt(self, work: Work, route: _Route, begun: float, phases: PhaseClock) -> Reply:
+        try:
+            event = as_sent(work.event, route.definition.rules.body)
+        except ValueError as error:
+            # Accepted before the endpoint's body was changed; whether it is changed back is not for us to say.
+            raise AttemptFailedError(ErrorClass.INTERNAL, str(error)) from error
+        payload = event.payload
         head = b"%b%d\r\n%b\r\n" % (
             route.prefix,
             len(payload),
             route.plan.render(
-                work.event,
+                event,
                 attempt_number=work.attempt_count + 1,
                 timestamp_seconds=self._clock.now_ms() // 1000,
             ),
         )
-        limit_seconds = endpoint.rules.timeout_seconds
+        limit_seconds = route.definition.rules.timeout_seconds
         deadline = begun + limit_seconds
         network = self._dialer.rules
         connection = self._pool.take(route.origin, begun)
@@ -133,6 +144,7 @@ class HttpSender:
         rules = route.definition.rules
         connection = await self._dialer.dial(
             route.target,
+            route.definition.tls,
             Deadlines(
                 connect_seconds=rules.connect_timeout_seconds,
                 total_seconds=rules.timeout_seconds,
@@ -149,8 +161,9 @@ class HttpSender:
         route = _Route(
             definition=endpoint,
             target=target,
-            origin=(target.scheme, target.host, target.port),
+            origin=(target.scheme, target.host, target.port, endpoint.tls),
             plan=HeaderPlan(endpoint, version=__version__),
+            redactor=Redactor(endpoint),
             prefix=f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\nContent-Length: ".encode(),
         )
         self._routes[endpoint.id] = route
@@ -162,10 +175,3 @@ class HttpSender:
         if reply.retry_after is None or reply.status not in {429, 503}:
             return None
         return parse_retry_after(reply.retry_after, now_ms=self._clock.now_ms())
-
-
-def default_context() -> ssl.SSLContext:
-    """Return a context that verifies chain and host name by what the system trusts, and offers HTTP/1.1 only."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

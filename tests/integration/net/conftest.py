@@ -11,7 +11,8 @@ import uvloop
 from tests.integration.net.servers import RawServer
 from webhookd.core.settings import NetworkRules
 from webhookd.net.resolver import Resolver
-from webhookd.net.sender import HttpSender, default_context
+from webhookd.net.sender import HttpSender
+from webhookd.net.tls import default_context
 
 LOOPBACK = NetworkRules(allow=(ip_network("127.0.0.0/8"), ip_network("::1/128")))
 

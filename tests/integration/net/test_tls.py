@@ -15,7 +15,7 @@ from tests.integration.net.servers import answering
 from tests.kit.builders import endpoint, event, work
 from webhookd.core.attempt import ErrorClass
 from webhookd.core.settings import DeliveryRules
-from webhookd.net.sender import default_context
+from webhookd.net.tls import default_context
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HOST = "receiver.example"

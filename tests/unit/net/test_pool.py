@@ -5,10 +5,11 @@ from time import monotonic
 
 import pytest
 
+from webhookd.core.settings import TlsFiles
 from webhookd.net.pool import IDLE_PER_ORIGIN, IDLE_SECONDS, LIFE_SECONDS, Pool
 
-HERE = ("https", "a.example", 443)
-THERE = ("https", "b.example", 443)
+HERE = ("https", "a.example", 443, None)
+THERE = ("https", "b.example", 443, None)
 NOW = 5000.0
 
 
@@ -40,7 +41,8 @@ async def test_a_kept_connection_is_taken_once(pool):
 async def test_origins_do_not_share(pool):
     pool.put(HERE, FakeConnection(), NOW)
     assert pool.take(THERE, NOW) is None
-    assert pool.take(("http", "a.example", 443), NOW) is None
+    assert pool.take(("http", "a.example", 443, None), NOW) is None
+    assert pool.take(("https", "a.example", 443, TlsFiles(fingerprint="a")), NOW) is None
 
 
 async def test_the_connection_used_last_goes_first(pool):
@@ -91,7 +93,7 @@ async def test_all_origins_together_keep_a_bounded_number():
     pool = Pool(2)
     connections = [FakeConnection() for _ in range(3)]
     for number, connection in enumerate(connections):
-        pool.put(("https", f"{number}.example", 443), connection, NOW)
+        pool.put(("https", f"{number}.example", 443, None), connection, NOW)
     assert [connection.is_open for connection in connections] == [False, True, True]
     pool.clear()
     assert not any(connection.is_open for connection in connections)
