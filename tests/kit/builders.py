@@ -10,6 +10,7 @@ from webhookd.core.attempt import NO_PHASES, Attempt, AttemptError, ErrorClass, 
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import EndpointRecord, Health
 from webhookd.core.event import DEFAULT_TENANT, JSON_CONTENT_TYPE, Draft, Event
+from webhookd.core.filtering import EVERYTHING, Where
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator
 from webhookd.core.ports import Settlement, Submission
 from webhookd.core.settings import DeliveryRules, EndpointDefinition
@@ -36,10 +37,18 @@ def draft(
     payload: bytes = PAYLOAD,
     tenant: str = DEFAULT_TENANT,
     content_type: str = JSON_CONTENT_TYPE,
+    deliver_at_ms: int | None = None,
     idempotency_key: str | None = None,
 ) -> Draft:
     """Build what a producer hands in."""
-    return Draft(type=type, payload=payload, tenant=tenant, content_type=content_type, idempotency_key=idempotency_key)
+    return Draft(
+        type=type,
+        payload=payload,
+        tenant=tenant,
+        content_type=content_type,
+        deliver_at_ms=deliver_at_ms,
+        idempotency_key=idempotency_key,
+    )
 
 
 def event(
@@ -95,6 +104,7 @@ def endpoint(
     url: str = "https://receiver.example/hook",
     tenant: str = DEFAULT_TENANT,
     types: tuple[str, ...] = (),
+    where: Where = EVERYTHING,
     profile: str | None = None,
     secret: str | None = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     sample: bytes | None = None,
@@ -109,6 +119,7 @@ def endpoint(
         url=url,
         tenant=tenant,
         types=types,
+        where=where,
         profile=profile,
         secret=secret,
         sample=sample,

@@ -8,8 +8,10 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kit import builders
 from webhookd.core.ids import EndpointId
 from webhookd.core.matching import Matcher, mismatch
+from webhookd.core.payloads import Payload
 
 EVENT_TENANTS = ["default", "blue", "webhookd"]
 ENDPOINT_TENANTS = [*EVENT_TENANTS, "*"]
@@ -50,7 +52,8 @@ def test_the_index_answers_like_a_loop_over_all_endpoints(steps, asked):
 
 @given(st.sampled_from(EVENT_TENANTS), event_types, st.sampled_from(ENDPOINT_TENANTS), subscriptions)
 def test_a_reason_is_given_exactly_where_nothing_is_owed(event_tenant, event_type, tenant, types):
-    reason = mismatch(event_tenant, event_type, endpoint_tenant=tenant, types=types)
+    endpoint = builders.endpoint(tenant=tenant, types=types)
+    reason = mismatch(event_tenant, event_type, Payload(b"{}", "application/json"), endpoint)
     assert (reason is None) == is_owed(event_tenant, event_type, tenant, types)
 
 

@@ -30,6 +30,7 @@ from webhookd.core.event import (
     Draft,
 )
 from webhookd.core.settings import KIB, Ingest
+from webhookd.core.times import parse_time_ms
 from webhookd.errors import Fault, InvalidRequestError
 
 ENVELOPE_BYTES = 64 * KIB
@@ -49,6 +50,7 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     payload: msgspec.Raw
     tenant: str | None = None
     content_type: str | None = None
+    deliver_at: str | None = None
     idempotency_key: str | None = None
 
 
@@ -73,6 +75,7 @@ class Plan:
     idempotency_key: str | None
     type: str = ""
     tenant: str = DEFAULT_TENANT
+    deliver_at_ms: int | None = None
     media: MediaType | None = None
 
 
@@ -101,7 +104,7 @@ def plan_events(path: bytes, query: bytes, fields: Mapping[bytes, bytes], ingest
         plan.type = _checked_type(_plain_text(unquote_to_bytes(path[len(_RAW_PREFIX) :])), "/type")
         plan.media = _media(content_type or OCTET_STREAM.encode())
         if query:
-            plan.tenant = _tenant_from(query)
+            plan.tenant, plan.deliver_at_ms = _parameters_of(query)
         return plan
     if query:
         name = next(iter(parse_qsl(query.decode("latin-1"), keep_blank_values=True)), ("", ""))[0]
@@ -146,6 +149,7 @@ def _raw(plan: Plan, body: bytes) -> Draft:
         payload=body,
         tenant=plan.tenant,
         content_type=media.text,
+        deliver_at_ms=plan.deliver_at_ms,
         idempotency_key=plan.idempotency_key,
     )
 
@@ -200,6 +204,7 @@ def _single(body: bytes, header_key: str | None, ingest: Ingest) -> Draft:
         payload=payload,
         tenant=DEFAULT_TENANT if envelope.tenant is None else _checked_tenant(envelope.tenant),
         content_type=content_type,
+        deliver_at_ms=None if envelope.deliver_at is None else _moment(envelope.deliver_at),
         idempotency_key=header_key if key is None else key,
     )
 
@@ -220,8 +225,8 @@ def _open_envelope(body: bytes) -> tuple[bytes, _Envelope]:
 
 
 def _fewest_quotes(envelope: _Envelope) -> int:
-    optional = (envelope.tenant, envelope.content_type, envelope.idempotency_key)
-    return 6 + 4 * (3 - optional.count(None))
+    optional = (envelope.tenant, envelope.content_type, envelope.deliver_at, envelope.idempotency_key)
+    return 6 + 4 * (len(optional) - optional.count(None))
 
 
 def _reopen_envelope(body: bytes, first_error: Exception) -> tuple[bytes, _Envelope]:
@@ -296,14 +301,31 @@ def _checked_tenant(text: str) -> str:
     return text
 
 
-def _tenant_from(query: bytes) -> str:
-    pairs = parse_qsl(_plain_text(query), keep_blank_values=True)
-    unknown = [name for name, _ in pairs if name != "tenant"]
-    if unknown:
-        raise invalid("unknown_parameter", "there is no such parameter", Fault(f"/{unknown[0][:64]}", "unknown"))
-    if len(pairs) > 1:
-        raise invalid("repeated_parameter", "the tenant is given twice", Fault("/tenant", "repeated"))
-    return _checked_tenant(pairs[0][1]) if pairs else DEFAULT_TENANT
+def _moment(text: str, *, in_query: bool = False) -> int:
+    at_ms = parse_time_ms(text, in_query=in_query)
+    if at_ms is None:
+        raise invalid(
+            "invalid_event",
+            "the time of delivery is wrong",
+            Fault("/deliver_at", "must be an RFC 3339 time with its offset, such as 2026-01-02T03:04:05Z"),
+        )
+    # What lies in the past is due at once; far enough back there is no year to show it by.
+    return max(0, at_ms)
+
+
+def _parameters_of(query: bytes) -> tuple[str, int | None]:
+    values: dict[str, str] = {}
+    for name, value in parse_qsl(_plain_text(query), keep_blank_values=True):
+        if name not in ("tenant", "deliver_at"):
+            raise invalid("unknown_parameter", "there is no such parameter", Fault(f"/{name[:64]}", "unknown"))
+        if name in values:
+            raise invalid("repeated_parameter", f"{name} is given twice", Fault(f"/{name}", "repeated"))
+        values[name] = value
+    tenant, deliver_at = values.get("tenant"), values.get("deliver_at")
+    return (
+        DEFAULT_TENANT if tenant is None else _checked_tenant(tenant),
+        None if deliver_at is None else _moment(deliver_at, in_query=True),
+    )
 
 
 def _media(value: bytes) -> MediaType:

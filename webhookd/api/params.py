@@ -6,7 +6,6 @@ import base64
 import binascii
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 from aiohttp import web
@@ -18,6 +17,7 @@ from webhookd.core.delivery import DeliveryState
 from webhookd.core.event import EVENT_TYPE, TENANT
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, is_endpoint_id, parse_delivery_id, parse_event_id
 from webhookd.core.ports import DeliveryFilter, EventFilter
+from webhookd.core.times import parse_time_ms
 from webhookd.errors import Fault, InvalidRequestError, NotFoundError
 
 DEFAULT_LIMIT = 50
@@ -25,9 +25,6 @@ MAX_LIMIT = 500
 
 MERGE_PATCH = "application/merge-patch+json"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# A space stands where a plus was sent unencoded.
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?(?:[Zz]|([+ -])(\d\d:\d\d))\Z", re.ASCII)
 _LIMIT = re.compile(r"[0-9]{1,4}\Z")
 
 
@@ -76,7 +73,7 @@ class Query:
         text = self._values.get(name)
         if text is None:
             return None
-        at_ms = parse_time_ms(text)
+        at_ms = parse_time_ms(text, in_query=True)
         if at_ms is None:
             self._fault(name, "must be an RFC 3339 time such as 2026-01-02T03:04:05Z")
         return at_ms
@@ -228,21 +225,6 @@ def parse_cursor(text: str) -> int | None:
         return None
     before = int.from_bytes(raw, "big", signed=True)
     return before if len(raw) == 8 and cursor_text(before) == text else None
-
-
-def parse_time_ms(text: str) -> int | None:
-    """Return UTC milliseconds of an RFC 3339 time, None where it is none."""
-    match = _TIME.match(text)
-    if match is None:
-        return None
-    date, clock, fraction, sign, offset = match.groups()
-    zone = "+00:00" if offset is None else ("-" if sign == "-" else "+") + offset
-    try:
-        moment = datetime.fromisoformat(f"{date}T{clock}{zone}")
-        seconds = (moment - _EPOCH) // timedelta(seconds=1)
-    except (ValueError, OverflowError):
-        return None
-    return seconds * 1000 + int(((fraction or "") + "000")[:3])
 
 
 def _pointer(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterable
 
@@ -14,8 +15,9 @@ from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.endpoint import EndpointStatus
 from webhookd.core.event import Event, EventSummary
 from webhookd.core.ids import delivery_text, event_text
-from webhookd.core.masking import masked_header, masked_url
+from webhookd.core.masking import masked_header, masked_signatures, masked_url
 from webhookd.core.services import EndpointView
+from webhookd.core.signers import public_keys
 from webhookd.core.times import time_text
 
 Json = dict[str, object]
@@ -118,9 +120,15 @@ def endpoint_json(view: EndpointView) -> Json:
             "profile": definition.profile,
             "description": definition.description,
         }
+    # Its numbers may be longer than those that orjson writes.
+    keys["where"] = orjson.Fragment(json.dumps(keys.get("where") or {}, ensure_ascii=False))
     headers = keys.get("headers")
     if isinstance(headers, dict):
         keys["headers"] = {name: masked_header(name, str(value)) for name, value in headers.items()}
+    if "signatures" in keys:
+        keys["signatures"] = masked_signatures(keys["signatures"])
+    if definition is not None and (public := public_keys(definition)):
+        keys["public_keys"] = public
     url = keys.get("url")
     held = view.pending if health.status is EndpointStatus.DISABLED else 0
     last: Json | None = None
@@ -130,6 +138,7 @@ def endpoint_json(view: EndpointView) -> Json:
         "id": record.id,
         **keys,
         "url": masked_url(url) if isinstance(url, str) else None,
+        "previous_secret_until": time_text(record.previous_secret_until_ms),
         "created_at": time_text(record.created_at_ms),
         "declared": record.declared,
         "status": health.status.value,

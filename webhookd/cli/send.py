@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +17,11 @@ from webhookd.cli.connection import segment
 from webhookd.cli.exits import CommandFailedError
 from webhookd.cli.output import emit, emit_answer
 from webhookd.cli.text import counted, printable
+from webhookd.core.times import parse_time_ms, time_text
 
 _KEY_CHARACTERS = 255
+_MOST_AHEAD_SECONDS = 366 * 86_400
+"""The daemon is stricter; this only keeps to years that there are."""
 
 
 def _header_text(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -30,6 +34,23 @@ def _idempotency_key(_ctx: click.Context, _param: click.Parameter, value: str | 
     if value is not None and (" " in value or len(value) > _KEY_CHARACTERS):
         raise click.BadParameter(f"must be up to {_KEY_CHARACTERS} visible ASCII characters")
     return _header_text(_ctx, _param, value)
+
+
+def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return what the daemon takes: an RFC 3339 time as it is, a duration as the time that is so far from now."""
+    from webhookd.config.forms import parse_duration
+
+    if value is None or parse_time_ms(value) is not None:
+        return value
+    try:
+        ahead_seconds = parse_duration(value)
+    except ValueError:
+        raise click.BadParameter(
+            "must be a time with its offset, such as 2026-01-02T03:04:05Z, or how far ahead, such as 10m"
+        ) from None
+    if ahead_seconds > _MOST_AHEAD_SECONDS:
+        raise click.BadParameter("must be at most a year ahead")
+    return time_text(time.time_ns() // 1_000_000 + round(1000 * ahead_seconds))
 
 
 @click.command(cls=Command)
@@ -47,10 +68,24 @@ def _idempotency_key(_ctx: click.Context, _param: click.Parameter, value: str | 
     help="Idempotency key: the same event sent again with it is accepted once.",
 )
 @click.option("--content-type", callback=_header_text, help="What the payload is. Default: application/json.")
+@click.option(
+    "--deliver-at",
+    metavar="TIME",
+    callback=_moment,
+    help="Deliver no earlier: a time such as 2026-01-02T03:04:05Z, or how far ahead, such as 10m. With --key give a "
+    "time: so far ahead is another moment at each repetition.",
+)
 @accepts(*CONNECTION)
 @pass_session
 def send(
-    session: Session, event_type: str, data: str | None, tenant: str | None, key: str | None, content_type: str | None
+    session: Session,
+    *,
+    event_type: str,
+    data: str | None,
+    tenant: str | None,
+    key: str | None,
+    content_type: str | None,
+    deliver_at: str | None,
 ) -> None:
     """Hand in an event of TYPE.
 
@@ -61,9 +96,8 @@ def send(
     headers = {"Content-Type": content_type or "application/json"}
     if key is not None:
         headers["Idempotency-Key"] = key
-    answer = client.ask(
-        "POST", f"/v1/events/{segment(event_type)}", query={"tenant": tenant}, body=_payload(data), headers=headers
-    )
+    query = {"tenant": tenant, "deliver_at": deliver_at}
+    answer = client.ask("POST", f"/v1/events/{segment(event_type)}", query=query, body=_payload(data), headers=headers)
     if session.as_json:
         emit_answer(answer)
         return

@@ -109,6 +109,10 @@ class Where:
             return f"where cannot be applied: {error}"
 
 
+EVERYTHING = Where()
+"""The filter of an endpoint that has none."""
+
+
 def parse_pointer(pointer: str) -> Steps:
     """Return the steps of a JSON pointer (RFC 6901). Raises ValueError with a sentence."""
     if pointer and not pointer.startswith("/"):

@@ -7,7 +7,10 @@ from collections import Counter
 from fnmatch import translate
 
 from webhookd.core.event import EVERY_TENANT, OPERATIONAL_TENANT
+from webhookd.core.filtering import SHOWN_CHARACTERS
 from webhookd.core.ids import EndpointId
+from webhookd.core.payloads import Payload
+from webhookd.core.settings import Body, EndpointDefinition
 
 _WILDCARD = re.compile(r"[*?\[]")
 _MOST_REMEMBERED = 8192
@@ -139,8 +142,28 @@ class Matcher:
         return known
 
 
-def mismatch(tenant: str, event_type: str, *, endpoint_tenant: str, types: tuple[str, ...]) -> str | None:
-    """Say in words why an event of this tenant and type is not for such an endpoint, None when it is."""
+def looks_inside(endpoint: EndpointDefinition) -> bool:
+    """Say whether it depends on the payload too if an event is for the endpoint."""
+    return bool(endpoint.where.conditions) or endpoint.rules.body is Body.ENVELOPE
+
+
+def takes(endpoint: EndpointDefinition, payload: Payload) -> bool:
+    """Say whether the endpoint wants an event of its tenant and types that has this payload."""
+    return endpoint.where.accepts(payload) and (endpoint.rules.body is not Body.ENVELOPE or payload.is_json)
+
+
+def mismatch(tenant: str, event_type: str, payload: Payload, endpoint: EndpointDefinition) -> str | None:
+    """Say in words why an event is not for the endpoint, None when it is."""
+    return _mismatch(tenant, event_type, endpoint.tenant, endpoint.types) or _refusal(endpoint, payload)
+
+
+def _refusal(endpoint: EndpointDefinition, payload: Payload) -> str | None:
+    if endpoint.rules.body is Body.ENVELOPE and not payload.is_json:
+        return f"body = envelope takes JSON payloads only, this one is {payload.content_type[:SHOWN_CHARACTERS]}"
+    return endpoint.where.refusal(payload)
+
+
+def _mismatch(tenant: str, event_type: str, endpoint_tenant: str, types: tuple[str, ...]) -> str | None:
     foreign = endpoint_tenant not in (tenant, EVERY_TENANT)
     if foreign or (endpoint_tenant == EVERY_TENANT and tenant == OPERATIONAL_TENANT):
         return f"gets events of tenant {endpoint_tenant!r}, this one is of {tenant!r}"

@@ -83,7 +83,8 @@ class Payload:
 
     def _find(self, steps: Steps) -> Found:
         here: _Raw = self._root()
-        if not steps:
+        if not steps or _first(here) not in (b"{", b"["):
+            # Nothing else would find out whether it is JSON: levels that are opened are read to their ends.
             _ANY.decode(here)
         for depth, step in enumerate(steps):
             level = self._open(steps[:depth], here)

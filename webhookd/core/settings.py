@@ -8,6 +8,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
+from webhookd.core.filtering import EVERYTHING, Where
 from webhookd.core.ids import EndpointId
 from webhookd.core.masking import masked_url
 
@@ -294,3 +295,4 @@ class Settings:
     profiles: dict[str, DeliveryRules]
     endpoints: dict[EndpointId, EndpointDefinition]
     warnings: tuple[str, ...] = ()
+    where: Where = EVERYTHING

@@ -14,6 +14,7 @@ from webhookd.core.endpoint import DisabledReason, EndpointRecord, Health
 from webhookd.core.event import JSON_CONTENT_TYPE, Event
 from webhookd.core.health import disabled, enabled
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator
+from webhookd.core.payloads import Payload
 from webhookd.core.matching import mismatch
 from webhookd.core.news import News, of_health
 from webhookd.core.ports import Clock, Page, Sender, Store
@@ -179,14 +180,10 @@ class EndpointDirectory:
             if live.definition is None:
                 reason: str | None = "is no longer in the configuration file"
             else:
-                reason = mismatch(
-                    event.tenant,
-                    event.type,
-                    endpoint_tenant=live.definition.tenant,
-                    types=live.definition.types,
-                )
-            reasons.append((live.record.id, reason or "did not exist or subscribe when the event was accepted"))
+                reason = mismatch(event.tenant, event.type, payload, live.definition)
+            reasons.append((live.record.id, reason or "did not exist or take it when the event was accepted"))
         return reasons
+        payload = Payload(event.payload, event.content_type)
 
     async def reload(self, declared: Mapping[EndpointId, EndpointDefinition], schema: EndpointSchema) -> None:
         """Bring every endpoint in step with another configuration, or raise ConfigErrors with nothing changed."""

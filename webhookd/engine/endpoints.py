@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from webhookd.core.endpoint import EndpointRecord, EndpointStatus, Health
 from webhookd.core.ids import EndpointId
-from webhookd.core.matching import Matcher
+from webhookd.core.matching import Matcher, looks_inside, takes
 from webhookd.core.news import News, Subject
+from webhookd.core.payloads import Payload
 from webhookd.core.settings import EndpointDefinition
 
 
@@ -50,6 +51,8 @@ class LiveEndpoints:
     def __init__(self) -> None:
         self._by_id: dict[EndpointId, LiveEndpoint] = {}
         self._matcher = Matcher()
+        self._choosy: dict[EndpointId, EndpointDefinition] = {}
+        """Those for which the payload counts too."""
         self._unsaved: set[EndpointId] = set()
         self._untold: dict[EndpointId, list[News]] = {}
 
@@ -67,21 +70,40 @@ class LiveEndpoints:
         """Add or replace, and match events against its definition from now on."""
         endpoint_id = endpoint.record.id
         self._by_id[endpoint_id] = endpoint
-        if endpoint.definition is None:
+        self._choosy.pop(endpoint_id, None)
+        definition = endpoint.definition
+        if definition is None:
             self._matcher.discard(endpoint_id)
-        else:
-            self._matcher.put(endpoint_id, endpoint.definition.tenant, endpoint.definition.types)
+            return
+        self._matcher.put(endpoint_id, definition.tenant, definition.types)
+        if looks_inside(definition):
+            self._choosy[endpoint_id] = definition
 
     def discard(self, endpoint_id: EndpointId) -> LiveEndpoint | None:
         """Remove and return it; no event is matched to it from now on."""
         self._matcher.discard(endpoint_id)
+        self._choosy.pop(endpoint_id, None)
         self._unsaved.discard(endpoint_id)
         self._untold.pop(endpoint_id, None)
         return self._by_id.pop(endpoint_id, None)
 
     def match(self, tenant: str, event_type: str) -> tuple[EndpointId, ...]:
-        """Return the endpoints an event is owed to; disabled ones are among them, theirs is held."""
+        """Return who subscribes to such events; disabled endpoints are among them, theirs is held."""
         return self._matcher.match(tenant, event_type)
+
+    def choose(self, matched: tuple[EndpointId, ...], payload: bytes, content_type: str) -> tuple[EndpointId, ...]:
+        """Return those of `matched` that an event with this payload is owed to.
+
+        The payload is only looked at where one of them asks for it, and then once for all of them.
+        """
+        if self._choosy.keys().isdisjoint(matched):
+            return matched
+        content = Payload(payload, content_type)
+        return tuple(
+            endpoint_id
+            for endpoint_id in matched
+            if (definition := self._choosy.get(endpoint_id)) is None or takes(definition, content)
+        )
 
     @property
     def has_unsaved(self) -> bool:

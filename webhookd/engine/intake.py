@@ -16,6 +16,9 @@ from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.errors import Fault, InvalidRequestError, StoreUnavailableError
 
+MOST_AHEAD_MS = 365 * 86_400_000
+"""How far from acceptance the delivery of an event may be put off."""
+
 
 class Intake:
     """Fills the Acceptor port.
@@ -48,6 +51,7 @@ class Intake:
         if self.refusal is not None:
             raise StoreUnavailableError(self.refusal)
         now_ms = self._clock.now_ms()
+        _refuse_too_far(drafts, now_ms)
         submissions = [self._submission(draft, now_ms) for draft in drafts]
         if self.settings.on_no_match is OnNoMatch.REJECT:
             _refuse_unmatched(submissions)
@@ -81,9 +85,10 @@ class Intake:
             accepted_at_ms=now_ms,
             deliver_at_ms=draft.deliver_at_ms,
         )
+        subscribed = self._endpoints.match(draft.tenant, draft.type)
         owed: tuple[tuple[DeliveryId, EndpointId], ...] = tuple(
             (DeliveryId(self._ids.mint(now_ms)), endpoint_id)
-            for endpoint_id in self._endpoints.match(draft.tenant, draft.type)
+            for endpoint_id in self._endpoints.choose(subscribed, draft.payload, draft.content_type)
         )
         if draft.idempotency_key is None:
             return Submission(event=event, deliveries=owed)
@@ -114,6 +119,16 @@ def fingerprint(draft: Draft) -> bytes:
         digest.update(part)
     digest.update(draft.payload)
     return digest.digest()
+
+
+def _refuse_too_far(drafts: Sequence[Draft], now_ms: int) -> None:
+    faults = tuple(
+        Fault(f"/{line}/deliver_at" if len(drafts) > 1 else "/deliver_at", "more than 365 days ahead")
+        for line, draft in enumerate(drafts, start=1)
+        if draft.deliver_at_ms is not None and draft.deliver_at_ms > now_ms + MOST_AHEAD_MS
+    )
+    if faults:
+        raise InvalidRequestError("invalid_event", "an event can wait for its delivery for a year", faults=faults)
 
 
 def _refuse_unmatched(submissions: Sequence[Submission]) -> None:

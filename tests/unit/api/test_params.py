@@ -6,7 +6,7 @@ import pytest
 
 from webhookd.api.jsontext import read_object
 from webhookd.api.media import parse_media_type
-from webhookd.api.params import cursor_text, parse_cursor, parse_time_ms, plain_value
+from webhookd.api.params import cursor_text, parse_cursor, plain_value
 from webhookd.errors import InvalidRequestError
 
 
@@ -34,7 +34,7 @@ from webhookd.errors import InvalidRequestError
     ],
 )
 def test_times_are_rfc_3339(text, at_ms):
-    assert parse_time_ms(text) == at_ms
+    assert parse_time_ms(text, in_query=True) == at_ms
 
 
 @pytest.mark.parametrize("before", [0, 1, -7, 2**63 - 1, -(2**63)])

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 
+from tests.kit import builders
+from webhookd.core.filtering import EVERYTHING, AnyOf, Condition, Where
 from webhookd.core.ids import EndpointId
-from webhookd.core.matching import Matcher, mismatch
+from webhookd.core.matching import Matcher, looks_inside, mismatch, takes
+from webhookd.core.payloads import Payload
+from webhookd.core.settings import Body, DeliveryRules
 
 A, B = EndpointId("a"), EndpointId("b")
+JSON = Payload(b'{"status":"paid"}', "application/json")
+CSV = Payload(b"a,b", "text/csv")
+PAID = Where((Condition(pointer="/status", tests=(AnyOf(("paid",)),)),))
+ENVELOPED = DeliveryRules(body=Body.ENVELOPE)
 
 
 def matcher(*subscriptions: tuple[str, str, tuple[str, ...]]) -> Matcher:
@@ -168,19 +177,51 @@ def test_a_question_asked_before_costs_one_look_up():
     assert calls_made(matching, "t", "order.completed") <= 4  # ours, match, dict.get, setprofile
 
 
+def explained(event_tenant: str, event_type: str, payload: Payload = JSON, **endpoint: Any) -> str | None:
+    return mismatch(event_tenant, event_type, payload, builders.endpoint(**endpoint))
+
+
 def test_an_event_of_another_tenant_is_explained_by_its_tenant():
-    reason = mismatch("blue", "x", endpoint_tenant="green", types=())
-    assert reason == "gets events of tenant 'green', this one is of 'blue'"
+    assert explained("blue", "x", tenant="green") == "gets events of tenant 'green', this one is of 'blue'"
 
 
 def test_an_operational_event_is_not_for_an_endpoint_of_every_tenant():
-    assert mismatch("webhookd", "x", endpoint_tenant="*", types=()) is not None
+    assert explained("webhookd", "x", tenant="*") is not None
 
 
 def test_a_type_that_is_not_subscribed_to_is_explained_by_the_subscriptions():
-    reason = mismatch("t", "order.x", endpoint_tenant="t", types=("user.*", "invoice"))
+    reason = explained("t", "order.x", tenant="t", types=("user.*", "invoice"))
     assert reason == "subscribes to user.*, invoice; order.x is none of these"
 
 
 def test_an_event_that_is_owed_needs_no_explanation():
-    assert mismatch("t", "order.x", endpoint_tenant="*", types=("order.*",)) is None
+    assert explained("t", "order.x", tenant="*", types=("order.*",), where=PAID) is None
+
+
+def test_a_payload_that_does_not_pass_is_explained_by_the_filter():
+    reason = explained("t", "x", Payload(b'{"status":"failed"}', "application/json"), tenant="t", where=PAID)
+    assert reason == 'where /status is "failed", wanted paid'
+
+
+def test_an_envelope_that_cannot_be_closed_around_a_payload_is_explained():
+    reason = explained("t", "x", Payload(b"a,b", "text/csv"), tenant="t", rules=ENVELOPED)
+    assert reason == "body = envelope takes JSON payloads only, this one is text/csv"
+
+
+@pytest.mark.parametrize(
+    ("where", "rules", "payload", "taken"),
+    [
+        (EVERYTHING, DeliveryRules(), CSV, True),
+        (EVERYTHING, ENVELOPED, CSV, False),
+        (EVERYTHING, ENVELOPED, JSON, True),
+        (PAID, DeliveryRules(), CSV, False),
+        (PAID, DeliveryRules(), JSON, True),
+        (PAID, ENVELOPED, JSON, True),
+        (PAID, ENVELOPED, Payload(b"{}", "application/json"), False),
+    ],
+)
+def test_what_is_taken_is_what_needs_no_explanation(where, rules, payload, taken):
+    endpoint = builders.endpoint(tenant="t", where=where, rules=rules)
+    assert takes(endpoint, payload) is taken
+    assert (mismatch("t", "x", payload, endpoint) is None) is taken
+    assert looks_inside(endpoint) is (where is PAID or rules is ENVELOPED)

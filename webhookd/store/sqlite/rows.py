@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 import orjson
@@ -121,7 +122,8 @@ def health_row(health: Health) -> Row:
 
 def endpoint_row(record: EndpointRecord) -> Row:
     """Return the columns of SELECT_ENDPOINT."""
-    given = orjson.dumps(record.given).decode()
+    # Not orjson, which has no whole numbers of more than 64 bits: a filter may compare with one.
+    given = json.dumps(record.given, ensure_ascii=False)
     return (
         record.id,
         int(record.declared),
@@ -141,7 +143,7 @@ def endpoint_of(row: tuple) -> EndpointRecord:  # type: ignore[type-arg]  # the 
         id=row[0],
         declared=bool(row[1]),
         created_at_ms=row[2],
-        given=orjson.loads(row[3]),
+        given=json.loads(row[3]),
         secret=row[4],
         previous_secret=row[5],
         previous_secret_until_ms=row[6],
