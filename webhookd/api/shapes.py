@@ -15,7 +15,7 @@ from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.endpoint import EndpointStatus
 from webhookd.core.event import Event, EventSummary
 from webhookd.core.ids import delivery_text, event_text
-from webhookd.core.masking import masked_header, masked_signatures, masked_url
+from webhookd.core.masking import MASK, masked_basic_auth, masked_header, masked_signatures, masked_url
 from webhookd.core.services import EndpointView
 from webhookd.core.signers import public_keys
 from webhookd.core.times import time_text
@@ -129,7 +129,16 @@ def endpoint_json(view: EndpointView) -> Json:
         keys["signatures"] = masked_signatures(keys["signatures"])
     if definition is not None and (public := public_keys(definition)):
         keys["public_keys"] = public
+    basic_auth = keys.get("basic_auth")
+    if definition is not None and definition.basic_auth is not None:
+        # A declared endpoint's password may stand in a file, of which no trace is among the keys.
+        basic_auth = {"username": definition.basic_auth.username, "password": MASK}
+    if isinstance(basic_auth, dict):
+        keys["basic_auth"] = masked_basic_auth(basic_auth)
     url = keys.get("url")
+    is_secret = given.get("url_secret") is True if definition is None else definition.url_is_secret
+    if is_secret:
+        keys["url_secret"] = True
     held = view.pending if health.status is EndpointStatus.DISABLED else 0
     last: Json | None = None
     if view.last_attempt is not None:
@@ -137,7 +146,7 @@ def endpoint_json(view: EndpointView) -> Json:
     return {
         "id": record.id,
         **keys,
-        "url": masked_url(url) if isinstance(url, str) else None,
+        "url": masked_url(url, is_secret=is_secret) if isinstance(url, str) else None,
         "previous_secret_until": time_text(record.previous_secret_until_ms),
         "created_at": time_text(record.created_at_ms),
         "declared": record.declared,

@@ -7,6 +7,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from tests.kit.builders import endpoint, record
 from tests.kit.fakes_api import FakeDirectory, a_delivery, an_event
 from webhookd.api.shapes import (
     attempt_json,
@@ -20,6 +21,8 @@ from webhookd.core.attempt import Attempt, AttemptError, ErrorClass, Outcome, Ph
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.endpoint import DisabledReason, Health
 from webhookd.core.ids import EPOCH_MS, DeliveryId
+from webhookd.core.services import EndpointView
+from webhookd.core.settings import BasicAuth
 
 
 @pytest.mark.parametrize(
@@ -131,3 +134,39 @@ def test_a_declared_endpoint_that_left_the_file_is_still_shown():
     view = FakeDirectory().add("orders")
     shown = endpoint_json(replace(view, definition=None, record=replace(view.record, declared=True, given={})))
     assert (shown["id"], shown["url"], shown["declared"]) == ("orders", None, True)
+
+
+def shown(definition, given=None) -> dict[str, object]:
+    """Return how the API shows an endpoint with this definition, or one without that was given these keys."""
+    made = record(given=given or {})
+    view = EndpointView(record=made, definition=definition, pending=0, last_attempt=None)
+    return orjson.loads(orjson.dumps(endpoint_json(view)))
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_basic_credentials_are_shown_without_the_password(declared):
+    given = {} if declared else {"basic_auth": {"username": "u", "password": "s3cret"}}
+    definition = replace(endpoint(given=given), basic_auth=BasicAuth(username="u", password="s3cret"))
+    assert shown(definition)["basic_auth"] == {"username": "u", "password": "********"}
+    assert "s3cret" not in str(shown(definition))
+
+
+def test_of_a_secret_url_only_the_origin_is_shown():
+    definition = replace(endpoint(url="https://example.com:8443/s3cret?s3cret=1"), url_is_secret=True)
+    document = shown(definition)
+    assert (document["url"], document["url_secret"]) == ("https://example.com:8443/…", True)
+    assert "s3cret" not in str(document)
+
+
+def test_an_endpoint_without_a_definition_keeps_its_secrets_too():
+    document = shown(
+        None,
+        {
+            "url": "https://example.com/s3cret",
+            "url_secret": True,
+            "basic_auth": {"username": "u", "password": "s3cret"},
+            "headers": {"X-Api-Key": "s3cret"},
+        },
+    )
+    assert document["url"] == "https://example.com/…"
+    assert "s3cret" not in str(document)

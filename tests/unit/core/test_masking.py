@@ -2,7 +2,7 @@
 
 import pytest
 
-from webhookd.core.masking import masked_header, masked_url
+from webhookd.core.masking import is_masked_url, masked_header, masked_url
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,28 @@ from webhookd.core.masking import masked_header, masked_url
 )
 def test_values_in_the_query_are_masked(url, shown):
     assert masked_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/s3cret", "https://h/…"),
+        ("https://h:8443/s3cret?s3cret=s3cret", "https://h:8443/…"),
+        ("https://h?s3cret", "https://h/…"),
+        ("https://h", "https://h/…"),
+        ("http://[::1]:80/s3cret", "http://[::1]:80/…"),
+        ("https://s3cret:s3cret@h/s3cret", "https://h/…"),
+        ("https://h\\s3cret", "https://h/…"),
+        ("s3cret", "********"),
+    ],
+)
+def test_of_a_secret_url_only_the_origin_is_shown(url, shown):
+    assert masked_url(url, is_secret=True) == shown
+    assert is_masked_url(shown)
+
+
+def test_an_ordinary_url_is_not_taken_for_a_masked_one():
+    assert not is_masked_url("https://example.com/in?a=*&b=…x")
 
 
 @pytest.mark.parametrize(
