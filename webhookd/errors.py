@@ -83,6 +83,10 @@ class StoreIOError(StoreUnavailableError):
     exit_code = 74
 
 
+class BackupFailedError(StoreError):
+    """A copy of the database could not be made; the database itself is not touched by that."""
+
+
 class SchemaVersionError(StoreError):
     """The file was written by a newer webhookd, or by another program; it is left untouched."""
 

@@ -58,7 +58,8 @@ class Work:
     """A pending delivery with all that an attempt needs, as the engine holds it in memory.
 
     `trigger` is what the next attempt will be recorded as. `acknowledged` marks a delivery that was delivered before
-    and is being sent again on request: it gets that one attempt and stays delivered whatever comes back.
+    and is being sent again on request: it gets that one attempt and stays delivered whatever comes back. `replayed`
+    marks one of many that are sent again: others of its endpoint go first.
     """
 
     id: DeliveryId
@@ -70,3 +71,4 @@ class Work:
     retries_used: int = 0
     trigger: Trigger = Trigger.SCHEDULED
     acknowledged: bool = False
+    replayed: bool = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from webhookd.core.attempt import Attempt, Outcome
@@ -69,18 +70,23 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The earliest due moment among an endpoint's pending deliveries."""
+    """The earliest due moments among an endpoint's pending deliveries: of replayed ones, and of all others."""
 
     endpoint_id: EndpointId
-    due_at_ms: int
+    due_at_ms: int | None
+    replay_due_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DueBatch:
-    """Work that is due, in the order it is to be attempted, and the due moment of the first row left behind, if any."""
+    """Work that is due, in the order it is to be attempted, and the due moment of the first row left behind, if any.
+
+    Replayed work comes last and has a first row left behind of its own.
+    """
 
     work: list[Work]
     next_due_ms: int | None
+    next_replay_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +126,30 @@ class DeliveryFilter:
     tenant: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayFilter:
+    """Which ended deliveries of an endpoint to owe again; `types` are globs, none for every type.
+
+    Acceptance times are `since_ms` inclusive, `until_ms` exclusive, None restricts nothing.
+    """
+
+    endpoint_id: EndpointId
+    states: tuple[DeliveryState, ...] = (DeliveryState.DEAD,)
+    types: tuple[str, ...] = ()
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupReport:
+    """What a finished copy of the database holds, and what it took."""
+
+    size_bytes: int
+    duration_ms: float
+    events: int
+    deliveries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +210,14 @@ class Outbox(Protocol):
         max_bytes: int,
         ordered: bool,
         exclude: Collection[DeliveryId],
+        replay_limit: int = 0,
+        replay_max_bytes: int = 0,
     ) -> DueBatch:
         """Return up to `limit` deliveries due by `now_ms`, by due moment, leaving out `exclude`.
 
-        Payloads add up to at most `max_bytes`, but the first is always included. With `ordered`, the order is that of
-        acceptance, and nothing is returned behind a delivery that is not due.
+        Payloads add up to at most `max_bytes`, but the first is always included. Replayed ones come after them, up to
+        `replay_limit` and `replay_max_bytes` of their own. With `ordered`, the order is that of acceptance, replayed
+        or not, and nothing is returned behind a delivery that is not due.
         """
 
     def settle(
@@ -205,6 +238,15 @@ class Outbox(Protocol):
         self, event_id: EventId, endpoint_id: EndpointId | None, *, now_ms: int
     ) -> Awaitable[list[Delivery]]:
         """Owe the event again to `endpoint_id`, or to all it was owed to that still exist. Raises NotFoundError."""
+
+    async def replay(self, which: ReplayFilter, *, now_ms: int) -> int:
+        """Owe again all that match, as `resend` does and marked as replayed; return how many.
+
+        Done in many small transactions: what an interruption leaves out can be asked for again.
+        """
+
+    async def replayable(self, which: ReplayFilter) -> int:
+        """Count what `replay` would owe again."""
 
     def cancel(self, delivery_id: DeliveryId, *, now_ms: int) -> Awaitable[Delivery]:
         """End a pending delivery by request. Raises NotFoundError, or ConflictError (`delivery_ended`)."""
@@ -266,6 +308,13 @@ class Upkeep(Protocol):
 
     def checkpoint(self) -> Awaitable[None]:
         """Move the log into the database file as far as readers allow."""
+
+    async def backup(self, target: Path, *, overwrite: bool) -> BackupReport:
+        """Write a consistent, verified copy to `target`, an absolute path; it appears whole or not at all.
+
+        Raises InvalidRequestError (`backup_refused`) for a place that cannot be used, ConflictError (`backup_exists`,
+        `backup_running`), or BackupFailedError.
+        """
 
     def ping(self) -> Awaitable[None]:
         """Resolve once the writer has come round to it: proof that it is alive."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,17 +11,29 @@ from webhookd.core.delivery import Delivery
 from webhookd.core.endpoint import EndpointRecord
 from webhookd.core.event import Draft, Event
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
-from webhookd.core.ports import Acceptance, Counts, Page, Space
-from webhookd.core.settings import EndpointDefinition
+from webhookd.core.ports import Acceptance, Counts, Page, ReplayFilter, Space
+from webhookd.core.settings import EndpointDefinition, Signature
+
+SecretMaker = Callable[[Sequence[Signature]], str | None]
+"""Makes a secret that such signatures can be made with, None where they need none."""
 
 
 class EndpointSchema(Protocol):
     """Turns the keys of an endpoint into a definition, by the profiles and defaults in force."""
 
     def resolve(
-        self, endpoint_id: EndpointId, given: Mapping[str, object], *, secret: str | None, sample: bytes | None
+        self,
+        endpoint_id: EndpointId,
+        given: Mapping[str, object],
+        *,
+        secret: str | None,
+        sample: bytes | None,
+        make_secret: SecretMaker | None = None,
     ) -> EndpointDefinition:
-        """Return the definition. Raises InvalidRequestError with a Fault for every field that is wrong."""
+        """Return the definition. Raises InvalidRequestError with a Fault for every field that is wrong.
+
+        Where there is no secret, `make_secret` makes one, once it is known what it has to fit.
+        """
 
 
 class Acceptor(Protocol):
@@ -81,6 +93,15 @@ class Directory(Protocol):
     async def disable(self, endpoint_id: EndpointId) -> EndpointView:
         """Hold its deliveries, reason `operator`. Raises NotFoundError."""
 
+    async def rotate(
+        self, endpoint_id: EndpointId, *, overlap_seconds: float, secret: str | None
+    ) -> tuple[EndpointView, str]:
+        """Give the endpoint another secret, `secret` or a generated one, and return it.
+
+        Requests are signed by the one before as well for `overlap_seconds`, where the scheme can carry both. Raises
+        NotFoundError, InvalidRequestError, ConflictError (`endpoint_declared`, `endpoint_removed`, `no_secret`).
+        """
+
     async def test(self, endpoint_id: EndpointId) -> tuple[bool, Outcome]:
         """Send a sample now, outside the outbox; say whether it was acknowledged. Raises NotFoundError."""
 
@@ -96,6 +117,9 @@ class Desk(Protocol):
 
     async def resend_event(self, event_id: EventId, endpoint_id: EndpointId | None) -> list[Delivery]:
         """See Outbox.resend_event; an endpoint the event was not owed to gets a new delivery."""
+
+    async def replay(self, which: ReplayFilter, *, dry_run: bool) -> int:
+        """Owe again all that match, or with `dry_run` only count them; return how many. Raises NotFoundError."""
 
     async def cancel(self, delivery_id: DeliveryId) -> Delivery:
         """See Outbox.cancel."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from webhookd.core.delivery import Delivery
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
-from webhookd.core.ports import Clock, Store
+from webhookd.core.ports import Clock, ReplayFilter, Store
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.errors import ConflictError, NotFoundError
@@ -39,6 +39,18 @@ class DeliveryDesk:
             self._dispatcher.withdraw(delivery.endpoint_id, delivery.id)
             self._dispatcher.wake(delivery.endpoint_id)
         return deliveries
+
+    async def replay(self, which: ReplayFilter, *, dry_run: bool) -> int:
+        """See Desk."""
+        if self._endpoints.get(which.endpoint_id) is None:
+            raise NotFoundError(f"there is no endpoint {which.endpoint_id!r}")
+        if dry_run:
+            return await self._store.replayable(which)
+        try:
+            return await self._store.replay(which, now_ms=self._clock.now_ms())
+        finally:
+            # However it ends, what has been owed again until then is to be sent.
+            self._dispatcher.wake(which.endpoint_id)
 
     async def cancel(self, delivery_id: DeliveryId) -> Delivery:
         """See Desk."""

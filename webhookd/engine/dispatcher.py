@@ -97,7 +97,7 @@ class Dispatcher:
         for head in await self._store.heads():
             station = self._station(head.endpoint_id)
             if station is not None:
-                station.buffer.note_due(head.due_at_ms)
+                station.buffer.note_head(head)
                 self._review(station)
         self._pump()
 
@@ -130,7 +130,7 @@ class Dispatcher:
                 continue
             buffer = station.buffer
             # In an ordered outbox whatever waits on disk is older, and its due moment counts for all behind it.
-            if station.is_ordered and buffer.disk_due_ms is not None and not buffer.is_refilling:
+            if station.is_ordered and buffer.first_on_disk_ms() is not None and not buffer.is_refilling:
                 continue
             if not (station.is_active and self._refills.take_in(station, piece, now_ms)):
                 buffer.note_due(piece.due_at_ms)
@@ -143,7 +143,9 @@ class Dispatcher:
         if station is not None:
             if station.is_ordered:
                 self._refills.empty(station)
-            station.buffer.note_due(self._clock.now_ms())
+            now_ms = self._clock.now_ms()
+            station.buffer.note_due(now_ms)
+            station.buffer.note_replay_due(now_ms)
             self._review(station)
             self._pump()
 
@@ -205,24 +207,27 @@ class Dispatcher:
         if not station.is_active:
             self._refills.empty(station)
             return
-        if not buffer and buffer.disk_due_ms is None:
-            return
-        now = self._clock.monotonic()
+        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
         not_before = station.not_before()
-        if not buffer and buffer.disk_due_ms is not None:
-            not_before = max(not_before, now + (buffer.disk_due_ms - self._clock.now_ms()) / 1000)
+        if not buffer:
+            if (first_ms := buffer.first_on_disk_ms()) is None:
+                return
+            not_before = max(not_before, now + (first_ms - now_ms) / 1000)
         if not_before > now:
             if not_before - now > _LET_GO_AFTER_SECONDS:
                 self._refills.empty(station)
             self._alarms.set(station, not_before)
         elif station.window.allows(station.busy, now):
-            if not buffer:
+            if not station.has_a_turn(now_ms):
+                if buffer:
+                    # What is buffered may have to make room for the very read that it waits for.
+                    self._refills.spare(station)
                 self._refills.want(station)
                 return
             self._refills.need(station)
             station.ring = self._ring_for(station, now)
             self._rings[station.ring].append(station)
-            if len(buffer) < station.window.size and buffer.disk_due_ms is not None and not station.is_ordered:
+            if buffer.runs_low(station.window.size, now_ms) and not station.is_ordered:
                 self._refills.want(station)
             return
         if buffer:
@@ -242,12 +247,12 @@ class Dispatcher:
         """Start attempts, one for each station in turn, while there is room."""
         if not self._is_running or self._recorder.is_congested:
             return
-        now = self._clock.monotonic()
+        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
         for lane, ring in self._rings.items():
             while ring and self._lanes.has_room(lane):
                 station = ring.popleft()
                 station.ring = None
-                if station.may_send(now):
+                if station.may_send(now, now_ms):
                     self._start_attempt(station, lane, now)
                 self._review(station)
 

@@ -7,11 +7,16 @@ from collections.abc import Iterable
 
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId
+from webhookd.core.ports import Head
 
 MOST_BUFFERED = 128
 """Deliveries buffered for one endpoint: a few of the widest usual windows, so that one read lasts a while."""
 
 MOST_BUFFERED_BYTES = 1 << 20
+MOST_REPLAYED_BYTES = MOST_BUFFERED_BYTES // 2
+"""Room of its own, so that a replay never takes up that of work which came by itself."""
+
+_TURNS_TO_A_REPLAY = 9
 _WORK_OVERHEAD_BYTES = 1024
 
 
@@ -25,8 +30,9 @@ class OutboxBuffer:
 
     Nothing is written to mark a delivery as buffered or in flight, so the store would return it again at every read;
     `known` holds the ids that are in memory in any stage (buffered, in flight, outcome not yet committed).
-    `disk_due_ms` is the due moment of the first row left on disk, None when there is none. First attempts and retries
-    take turns.
+    `disk_due_ms` is the due moment of the first row left on disk, None when there is none; `replay_due_ms` is that of
+    replayed rows, which stand apart. First attempts and retries take turns, and every tenth turn is a replayed one's,
+    as are those that nobody else wants.
     """
 
     __slots__ = (
@@ -34,27 +40,38 @@ class OutboxBuffer:
         "_fresh_turn",
         "_gone_during_refill",
         "_noted_during_refill",
+        "_replay_noted_during_refill",
+        "_replayed",
         "_retries",
+        "_turns_since_replay",
         "bytes",
         "disk_due_ms",
         "is_refilling",
         "known",
+        "replay_due_ms",
+        "replayed_bytes",
     )
 
     def __init__(self) -> None:
         self.disk_due_ms: int | None = None
+        self.replay_due_ms: int | None = None
         self.is_refilling = False
         self.known: set[DeliveryId] = set()
         self.bytes = 0
         """What the buffered work is charged with; work in flight is not counted here."""
+        self.replayed_bytes = 0
+        """The part of `bytes` that replayed work has."""
         self._fresh: deque[Work] = deque()
         self._retries: deque[Work] = deque()
+        self._replayed: deque[Work] = deque()
         self._fresh_turn = True
+        self._turns_since_replay = 0
         self._gone_during_refill: set[DeliveryId] = set()
         self._noted_during_refill: int | None = None
+        self._replay_noted_during_refill: int | None = None
 
     def __len__(self) -> int:
-        return len(self._fresh) + len(self._retries)
+        return len(self._fresh) + len(self._retries) + len(self._replayed)
 
     def __repr__(self) -> str:
         return f"<OutboxBuffer {len(self)} buffered, {len(self.known)} known, disk_due_ms={self.disk_due_ms}>"
@@ -66,12 +83,53 @@ class OutboxBuffer:
         if self.is_refilling and (self._noted_during_refill is None or due_ms < self._noted_during_refill):
             self._noted_during_refill = due_ms
 
+    def note_head(self, head: Head) -> None:
+        """Note what is on disk at the start."""
+        if head.due_at_ms is not None:
+            self.note_due(head.due_at_ms)
+        if head.replay_due_ms is not None:
+            self.note_replay_due(head.replay_due_ms)
+
+    def note_replay_due(self, due_ms: int) -> None:
+        """Note that a replayed row on disk is due at `due_ms`."""
+        if self.replay_due_ms is None or due_ms < self.replay_due_ms:
+            self.replay_due_ms = due_ms
+        noted = self._replay_noted_during_refill
+        if self.is_refilling and (noted is None or due_ms < noted):
+            self._replay_noted_during_refill = due_ms
+
+    def first_on_disk_ms(self) -> int | None:
+        """Return the earliest due moment on disk, replayed or not; None when nothing waits there."""
+        return min((due for due in (self.disk_due_ms, self.replay_due_ms) if due is not None), default=None)
+
     def earliest_due_ms(self) -> int | None:
         """Return the earliest due moment among what is buffered and on disk; None when nothing is waiting."""
-        dues = [queue[0].due_at_ms for queue in (self._fresh, self._retries) if queue]
-        if self.disk_due_ms is not None:
-            dues.append(self.disk_due_ms)
+        dues = [queue[0].due_at_ms for queue in self._queues() if queue]
+        on_disk = self.first_on_disk_ms()
+        if on_disk is not None:
+            dues.append(on_disk)
         return min(dues, default=None)
+
+    def has_a_turn(self, now_ms: int) -> bool:
+        """Say whether there is work to take; replayed work has to let pass what is still on disk, but for its turn."""
+        if self._fresh or self._retries:
+            return True
+        others_wait = self.disk_due_ms is not None and self.disk_due_ms <= now_ms
+        return bool(self._replayed) and (not others_wait or self._turns_since_replay >= _TURNS_TO_A_REPLAY)
+
+    def runs_low(self, size: int, now_ms: int) -> bool:
+        """Say whether less than `size` deliveries are buffered of what is due on disk as well."""
+        if self.disk_due_ms is not None and self.disk_due_ms <= now_ms and self.room(size) > 0:
+            return True
+        return self.replay_due_ms is not None and self.replay_due_ms <= now_ms and self.replay_room(size) > 0
+
+    def room(self, size: int) -> int:
+        """Return how many of `size` deliveries, other than replayed ones, are not buffered."""
+        return size - len(self._fresh) - len(self._retries)
+
+    def replay_room(self, size: int) -> int:
+        """Return how many of `size` replayed deliveries are not buffered; 0 where there is no memory for them."""
+        return size - len(self._replayed) if self.replayed_bytes < MOST_REPLAYED_BYTES else 0
 
     def takes_directly(self, work: Work, now_ms: int) -> bool:
         """Say whether freshly committed work need not be read back: due, nothing older on disk, and room for it."""
@@ -79,8 +137,8 @@ class OutboxBuffer:
             not self.is_refilling
             and work.due_at_ms <= now_ms
             and (self.disk_due_ms is None or self.disk_due_ms > now_ms)
-            and len(self) < MOST_BUFFERED
-            and self.bytes + cost_bytes(work) <= MOST_BUFFERED_BYTES
+            and self.room(MOST_BUFFERED) > 0
+            and self.bytes - self.replayed_bytes + cost_bytes(work) <= MOST_BUFFERED_BYTES
         )
 
     def add(self, work: Work) -> None:
@@ -89,23 +147,30 @@ class OutboxBuffer:
             return
         self.known.add(work.id)
         self.bytes += cost_bytes(work)
-        (self._retries if work.attempt_count else self._fresh).append(work)
+        if work.replayed:
+            self.replayed_bytes += cost_bytes(work)
+            self._replayed.append(work)
+        else:
+            (self._retries if work.attempt_count else self._fresh).append(work)
 
     def take(self) -> Work:
         """Return the next piece of work, which stays known; the buffer must not be empty."""
-        first, second = (self._fresh, self._retries) if self._fresh_turn else (self._retries, self._fresh)
-        work = first.popleft() if first else second.popleft()
-        self._fresh_turn = work.attempt_count > 0
-        self.bytes -= cost_bytes(work)
+        others = self._fresh or self._retries
+        if self._replayed and (not others or self._turns_since_replay >= _TURNS_TO_A_REPLAY):
+            work = self._replayed.popleft()
+            self._turns_since_replay = 0
+        else:
+            first, second = (self._fresh, self._retries) if self._fresh_turn else (self._retries, self._fresh)
+            work = first.popleft() if first else second.popleft()
+            self._fresh_turn = work.attempt_count > 0
+            self._turns_since_replay += 1
+        self._uncharge(work)
         return work
 
     def take_in_order(self) -> Work:
         """Return the oldest piece of work by acceptance; the buffer must not be empty."""
-        if not self._fresh or (self._retries and self._retries[0].id < self._fresh[0].id):
-            work = self._retries.popleft()
-        else:
-            work = self._fresh.popleft()
-        self.bytes -= cost_bytes(work)
+        work = min((queue for queue in self._queues() if queue), key=lambda queue: queue[0].id).popleft()
+        self._uncharge(work)
         return work
 
     def release(self, delivery_id: DeliveryId, next_due_ms: int | None) -> None:
@@ -120,24 +185,27 @@ class OutboxBuffer:
         """Take one piece of buffered work out because it is no longer owed; return False when it is not buffered."""
         if self.is_refilling:
             self._gone_during_refill.add(delivery_id)
-        for queue in (self._fresh, self._retries):
+        for queue in self._queues():
             for work in queue:
                 if work.id == delivery_id:
                     queue.remove(work)
                     self.known.discard(delivery_id)
-                    self.bytes -= cost_bytes(work)
+                    self._uncharge(work)
                     return True
         return False
 
     def empty(self) -> int:
         """Let go of everything buffered, to be read again later; return the bytes this frees."""
         freed = self.bytes
-        for queue in (self._fresh, self._retries):
+        for queue in self._queues():
             for work in queue:
                 self.known.discard(work.id)
-                self.note_due(work.due_at_ms)
+                if work.replayed:
+                    self.note_replay_due(work.due_at_ms)
+                else:
+                    self.note_due(work.due_at_ms)
             queue.clear()
-        self.bytes = 0
+        self.bytes = self.replayed_bytes = 0
         return freed
 
     def begin_refill(self) -> None:
@@ -145,16 +213,27 @@ class OutboxBuffer:
         self.is_refilling = True
         self._gone_during_refill.clear()
         self._noted_during_refill = None
+        self._replay_noted_during_refill = None
 
-    def end_refill(self, work: Iterable[Work], next_due_ms: int | None) -> int:
+    def end_refill(self, work: Iterable[Work], next_due_ms: int | None, next_replay_ms: int | None = None) -> int:
         """Take in what the read returned, but nothing that left memory meanwhile; return the bytes added."""
         before = self.bytes
         self.is_refilling = False
         for piece in work:
             if piece.id not in self._gone_during_refill:
                 self.add(piece)
-        self.disk_due_ms = next_due_ms
+        self.disk_due_ms, self.replay_due_ms = next_due_ms, next_replay_ms
         if self._noted_during_refill is not None:
             self.note_due(self._noted_during_refill)
+        if self._replay_noted_during_refill is not None:
+            self.note_replay_due(self._replay_noted_during_refill)
         self._gone_during_refill.clear()
         return self.bytes - before
+
+    def _queues(self) -> tuple[deque[Work], ...]:
+        return self._fresh, self._retries, self._replayed
+
+    def _uncharge(self, work: Work) -> None:
+        self.bytes -= cost_bytes(work)
+        if work.replayed:
+            self.replayed_bytes -= cost_bytes(work)

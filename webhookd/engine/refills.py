@@ -9,7 +9,7 @@ from typing import Any
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId
 from webhookd.core.ports import Clock, Outbox
-from webhookd.engine.outbox_buffer import MOST_BUFFERED, MOST_BUFFERED_BYTES, cost_bytes
+from webhookd.engine.outbox_buffer import MOST_BUFFERED, MOST_BUFFERED_BYTES, MOST_REPLAYED_BYTES, cost_bytes
 from webhookd.engine.station import Station
 
 MEMORY_BUDGET_BYTES = 64 << 20
@@ -106,18 +106,22 @@ class Refills:
 
     async def _read(self, station: Station) -> None:
         buffer = station.buffer
+        left_bytes = max(0, MEMORY_BUDGET_BYTES - self._bytes)
+        own_bytes = buffer.bytes - buffer.replayed_bytes
         try:
             batch = await self._store.due(
                 station.live.record.id,
                 now_ms=self._clock.now_ms(),
-                limit=max(1, min(station.refill_limit(), MOST_BUFFERED - len(buffer))),
-                max_bytes=max(0, min(MOST_BUFFERED_BYTES - buffer.bytes, MEMORY_BUDGET_BYTES - self._bytes)),
+                limit=max(1, min(station.refill_limit(), buffer.room(MOST_BUFFERED))),
+                max_bytes=max(0, min(MOST_BUFFERED_BYTES - own_bytes, left_bytes)),
                 ordered=station.is_ordered,
                 exclude=tuple(buffer.known),
+                replay_limit=max(0, buffer.replay_room(station.window.size)),
+                replay_max_bytes=max(0, min(MOST_REPLAYED_BYTES - buffer.replayed_bytes, left_bytes)),
             )
         finally:
             self._reads -= 1
             self.busy_since = self._clock.monotonic() if self._reads else None
-        self._bytes += buffer.end_refill(batch.work, batch.next_due_ms)
+        self._bytes += buffer.end_refill(batch.work, batch.next_due_ms, batch.next_replay_ms)
         self._refilled(station)
         self.go_on()

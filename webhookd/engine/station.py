@@ -70,10 +70,17 @@ class Station:
         """Return the earliest moment at which rest, Retry-After and rate let another attempt start."""
         return max(self.held_until, self.window.resting_until or 0.0, self.rate.next_start())
 
-    def may_send(self, now: float) -> bool:
+    def has_a_turn(self, now_ms: int) -> bool:
+        """Say whether something buffered may be taken; in order, whatever is buffered comes before what is on disk."""
+        return len(self.buffer) > 0 if self.is_ordered else self.buffer.has_a_turn(now_ms)
+
+    def may_send(self, now: float, now_ms: int) -> bool:
         """Say whether an attempt may start at this moment, as far as the endpoint is concerned."""
         return (
-            self.is_active and len(self.buffer) > 0 and self.window.allows(self.busy, now) and self.not_before() <= now
+            self.is_active
+            and self.has_a_turn(now_ms)
+            and self.window.allows(self.busy, now)
+            and self.not_before() <= now
         )
 
     def take(self) -> tuple[Work, EndpointDefinition]:

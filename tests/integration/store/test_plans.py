@@ -11,7 +11,7 @@ import pytest
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.ids import EndpointId, EventId
 from webhookd.core.ports import DeliveryFilter, EventFilter
-from webhookd.store.sqlite import changes, history, intake, listing, outbox, retention, schema, settlement
+from webhookd.store.sqlite import changes, history, intake, listing, outbox, replay, retention, schema, settlement
 from webhookd.store.sqlite.rows import SELECT_ATTEMPT
 
 A = EndpointId("a")
@@ -42,15 +42,28 @@ def plan(db: sqlite3.Connection, sql: str) -> str:
     [
         (
             outbox.BY_DUE_MOMENT,
-            ["SEARCH d USING INDEX deliveries_due (endpoint_id=?)", "SEARCH e USING INTEGER PRIMARY"],
+            ["SEARCH d USING INDEX deliveries_due (endpoint_id=? AND replayed=?)", "SEARCH e USING INTEGER PRIMARY"],
+        ),
+        (
+            outbox.REPLAYED,
+            ["SEARCH d USING INDEX deliveries_due (endpoint_id=? AND replayed=?)", "SEARCH e USING INTEGER PRIMARY"],
         ),
         (outbox.BY_ACCEPTANCE, ["SEARCH d USING INDEX deliveries_in_order (endpoint_id=?)"]),
         (outbox.HEADS, ["SEARCH d USING INDEX deliveries_due (endpoint_id>?)"]),
-        (outbox.HEADS, ["SEARCH d USING INDEX deliveries_due (endpoint_id=?)"]),
+        (outbox.HEADS, ["SEARCH d USING INDEX deliveries_due (endpoint_id=? AND replayed=?)"]),
         (intake.FIND_KEYS, ["SEARCH known USING INDEX idempotency_by_key (tenant=? AND key=?)"]),
         (changes.FIND_OWED, ["SEARCH d USING INDEX deliveries_by_event (event_id=?)"]),
         (changes.FIND_OWED_TO, ["SEARCH d USING INDEX deliveries_by_event (event_id=?)"]),
         (changes.CANCEL_SOME, ["SEARCH deliveries USING INTEGER PRIMARY KEY (rowid=?)", "(endpoint_id=?)"]),
+        (replay.FIND_ENDED.format(state="dead"), ["deliveries_unacknowledged (state=? AND rowid>? AND rowid<?)"]),
+        (
+            replay.FIND_LISTED,
+            [
+                "endpoint_deliveries USING PRIMARY KEY (endpoint_id=? AND delivery_id>? AND delivery_id<?)",
+                "SEARCH deliveries USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+            ],
+        ),
+        (replay.REPLAY, ["SEARCH deliveries USING INTEGER PRIMARY KEY (rowid=?)"]),
         (history.COUNT_DELIVERIES, ["SCAN deliveries USING COVERING INDEX deliveries_by_event"]),
         (history.COUNT_PENDING, ["SCAN deliveries USING INDEX deliveries_due"]),
         (history.COUNT_UNACKNOWLEDGED, ["USING COVERING INDEX deliveries_unacknowledged"]),
@@ -85,7 +98,14 @@ def test_a_statement_uses_its_index(db: sqlite3.Connection, sql: str, steps: lis
 
 @pytest.mark.parametrize("table", ["deliveries", "events", "attempts", "idempotency", "endpoint_deliveries"])
 @pytest.mark.parametrize(
-    "sql", [outbox.BY_DUE_MOMENT, outbox.BY_ACCEPTANCE, settlement.UPDATE_DELIVERIES.text[64], intake.FIND_KEYS]
+    "sql",
+    [
+        outbox.BY_DUE_MOMENT,
+        outbox.REPLAYED,
+        outbox.BY_ACCEPTANCE,
+        settlement.UPDATE_DELIVERIES.text[64],
+        intake.FIND_KEYS,
+    ],
 )
 def test_the_hot_path_never_walks_a_table(db: sqlite3.Connection, sql: str, table: str) -> None:
     aliases = {"deliveries": "d", "events": "e", "idempotency": "known"}

@@ -26,13 +26,14 @@ class Unfinished(Enum):
     UNFINISHED = "unfinished"
 
 
-_RESEND = """
+OWE_AGAIN = """
 UPDATE deliveries SET
-    state = 'pending', reason = NULL, trigger = 'manual', retries_used = 0,
+    state = 'pending', reason = NULL, trigger = 'manual', retries_used = 0, replayed = {replayed},
     owed_since_ms = :now_ms, due_at_ms = :now_ms, finished_at_ms = NULL,
     acknowledged_at_ms = iif(state = 'delivered', finished_at_ms, acknowledged_at_ms)
-WHERE id = :id
 """
+
+_RESEND = f"{OWE_AGAIN.format(replayed=0)} WHERE id = :id"
 
 _OWE = """
 INSERT INTO deliveries (id, event_id, endpoint_id, trigger, owed_since_ms, created_at_ms, due_at_ms)
@@ -52,7 +53,7 @@ END = """
 UPDATE deliveries {by} SET
     state = iif(acknowledged_at_ms IS NULL, :state, 'delivered'),
     reason = iif(acknowledged_at_ms IS NULL, :reason, NULL),
-    trigger = 'scheduled', due_at_ms = NULL,
+    trigger = 'scheduled', replayed = 0, due_at_ms = NULL,
     finished_at_ms = coalesce(acknowledged_at_ms, :now_ms), acknowledged_at_ms = NULL
 WHERE state = 'pending'
 """

@@ -12,6 +12,7 @@ from webhookd.core.ports import Clock
 from webhookd.core.settings import Storage
 from webhookd.errors import StateDirectoryError
 from webhookd.store.sqlite import schema
+from webhookd.store.sqlite.backup import Backups
 from webhookd.store.sqlite.directory import DirectoryLock, filesystem_type, prepare_directory
 from webhookd.store.sqlite.failures import translate
 from webhookd.store.sqlite.room import Room, free_bytes_of
@@ -60,7 +61,15 @@ async def open_store(
         transactions = Transactions(room, idempotency_window_ms=round(idempotency_window_seconds * 1000))
         writer = Writer(session, transactions, room, on_commit=on_commit)
         store = SqliteStore(
-            storage, lock, writer, outbox=outbox, history=history, room=room, mint=mint, warnings=warnings
+            storage,
+            lock,
+            writer,
+            outbox=outbox,
+            history=history,
+            room=room,
+            backups=Backups(path, room, free_bytes=free_bytes),
+            mint=mint,
+            warnings=warnings,
         )
         undo.pop_all()
         return store

@@ -24,9 +24,12 @@ WITH RECURSIVE head (endpoint_id) AS (
     FROM head WHERE head.endpoint_id IS NOT NULL
 )"""
 
+_HEAD = """
+(SELECT min(d.due_at_ms) FROM deliveries AS d INDEXED BY deliveries_due
+ WHERE d.state = 'pending' AND d.endpoint_id = head.endpoint_id AND d.replayed = {replayed})"""
+
 HEADS = f"""{WITH_HEADS}
-SELECT endpoint_id, (SELECT min(d.due_at_ms) FROM deliveries AS d INDEXED BY deliveries_due
-                     WHERE d.state = 'pending' AND d.endpoint_id = head.endpoint_id)
+SELECT endpoint_id, {_HEAD.format(replayed=0)}, {_HEAD.format(replayed=1)}
 FROM head WHERE endpoint_id IS NOT NULL
 """
 
@@ -34,16 +37,19 @@ FROM head WHERE endpoint_id IS NOT NULL
 _SELECT_WORK = """
 SELECT d.id, d.due_at_ms, d.owed_since_ms, d.attempt_count, d.retries_used, d.trigger, d.acknowledged_at_ms IS NOT NULL,
        e.id, e.type, e.tenant, e.content_type, e.accepted_at_ms, e.deliver_at_ms,
-       iif(d.due_at_ms <= :now_ms, e.payload, NULL)
+       iif(d.due_at_ms <= :now_ms, e.payload, NULL), d.replayed
 FROM deliveries AS d INDEXED BY {index} CROSS JOIN events AS e ON e.id = d.event_id
 WHERE d.endpoint_id = :endpoint_id AND d.state = 'pending' AND {wanted}
 ORDER BY {order} LIMIT :limit + 1
 """
 
-BY_DUE_MOMENT = _SELECT_WORK.format(
-    index="deliveries_due",
-    wanted="d.id NOT IN (SELECT value FROM json_each(:exclude))",
-    order="d.due_at_ms, d.id",
+BY_DUE_MOMENT, REPLAYED = (
+    _SELECT_WORK.format(
+        index="deliveries_due",
+        wanted=f"d.replayed = {replayed} AND d.id NOT IN (SELECT value FROM json_each(:exclude))",
+        order="d.due_at_ms, d.id",
+    )
+    for replayed in (0, 1)
 )
 
 # One that is not due stands in the way of all behind it, even while it is excluded.
@@ -55,11 +61,11 @@ BY_ACCEPTANCE = _SELECT_WORK.format(
 
 
 def heads(db: sqlite3.Connection) -> list[Head]:
-    """Return the earliest due moment of every endpoint that is owed something."""
-    return [Head(endpoint_id=row[0], due_at_ms=row[1]) for row in db.execute(HEADS).fetchall()]
+    """Return the earliest due moments of every endpoint that is owed something."""
+    return [Head(endpoint_id=row[0], due_at_ms=row[1], replay_due_ms=row[2]) for row in db.execute(HEADS).fetchall()]
 
 
-def due(
+def due(  # noqa: PLR0913 - see the port; all by name
     db: sqlite3.Connection,
     endpoint_id: EndpointId,
     *,
@@ -68,35 +74,40 @@ def due(
     max_bytes: int,
     ordered: bool,
     exclude: Collection[DeliveryId],
+    replay_limit: int,
+    replay_max_bytes: int,
 ) -> DueBatch:
     """Return the work that is due at an endpoint; see `Outbox.due`."""
+    values = {"endpoint_id": endpoint_id, "now_ms": now_ms, "exclude": orjson.dumps(list(exclude)).decode()}
+    work, next_due_ms = _read(db, BY_ACCEPTANCE if ordered else BY_DUE_MOMENT, values, limit, max_bytes)
+    if ordered:
+        return DueBatch(work, next_due_ms)
+    replayed, next_replay_ms = _read(db, REPLAYED, values, replay_limit, replay_max_bytes)
+    return DueBatch(work + replayed, next_due_ms, next_replay_ms)
+
+
+def _read(
+    db: sqlite3.Connection, sql: str, values: dict[str, object], limit: int, max_bytes: int
+) -> tuple[list[Work], int | None]:
     work: list[Work] = []
     size_bytes = 0
-    cursor = db.execute(
-        BY_ACCEPTANCE if ordered else BY_DUE_MOMENT,
-        {
-            "endpoint_id": endpoint_id,
-            "now_ms": now_ms,
-            "limit": limit,
-            "exclude": orjson.dumps(list(exclude)).decode(),
-        },
-    )
+    cursor = db.execute(sql, {**values, "limit": limit})
     try:
         for row in cursor:
             size_bytes += len(row[13] or b"")
-            if row[1] > now_ms or len(work) == limit or (work and size_bytes > max_bytes):
-                return DueBatch(work, next_due_ms=row[1])
-            work.append(_work_of(endpoint_id, row))
-        return DueBatch(work, next_due_ms=None)
+            if row[1] > values["now_ms"] or len(work) == limit or (work and size_bytes > max_bytes):
+                return work, row[1]
+            work.append(_work_of(row, str(values["endpoint_id"])))
+        return work, None
     finally:
         # Ends the read, which would otherwise last until the cursor is collected and keep the log from being reset.
         cursor.close()
 
 
-def _work_of(endpoint_id: EndpointId, row: tuple) -> Work:  # type: ignore[type-arg]  # the columns of _SELECT_WORK
+def _work_of(row: tuple, endpoint_id: str) -> Work:  # type: ignore[type-arg]  # the columns of _SELECT_WORK
     return Work(
         id=row[0],
-        endpoint_id=endpoint_id,
+        endpoint_id=EndpointId(endpoint_id),
         event=Event(
             id=row[7],
             type=row[8],
@@ -112,4 +123,5 @@ def _work_of(endpoint_id: EndpointId, row: tuple) -> Work:  # type: ignore[type-
         retries_used=row[4],
         trigger=Trigger(row[5]),
         acknowledged=bool(row[6]),
+        replayed=bool(row[14]),
     )

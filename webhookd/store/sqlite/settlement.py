@@ -38,6 +38,7 @@ UPDATE_DELIVERIES = RowStatement(
         state = iif(d.state <> 'pending', d.state, iif(d.acknowledged_at_ms IS NULL, told.state, 'delivered')),
         reason = iif(d.state <> 'pending', d.reason, iif(d.acknowledged_at_ms IS NULL, told.reason, NULL)),
         trigger = 'scheduled',
+        replayed = 0,
         retries_used = iif(d.state <> 'pending', d.retries_used, told.retries_used),
         due_at_ms = iif(d.state <> 'pending' OR d.acknowledged_at_ms IS NOT NULL, NULL, told.due_at_ms),
         finished_at_ms = CASE

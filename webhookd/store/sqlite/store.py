@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from webhookd.core.attempt import Attempt
-from webhookd.core.delivery import Delivery
+from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.endpoint import EndpointRecord, Health
 from webhookd.core.event import Event, EventSummary
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, delivery_text, event_text
 from webhookd.core.ports import (
     Acceptance,
+    BackupReport,
     Counts,
     DeliveryFilter,
     DueBatch,
     EventFilter,
     Head,
     Page,
+    ReplayFilter,
     Settlement,
     Space,
     Submission,
 )
 from webhookd.core.settings import Storage
 from webhookd.errors import NotFoundError
-from webhookd.store.sqlite import changes, history, outbox
+from webhookd.store.sqlite import changes, history, outbox, replay
+from webhookd.store.sqlite.backup import Backups
 from webhookd.store.sqlite.directory import DirectoryLock
 from webhookd.store.sqlite.retention import Retention
 from webhookd.store.sqlite.room import Room
@@ -43,7 +47,7 @@ class SqliteStore:
     Calls that write are queued before they return. `warnings` are sentences about the place it lives in.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts it is made of, nearly all by name
         self,
         storage: Storage,
         lock: DirectoryLock,
@@ -52,6 +56,7 @@ class SqliteStore:
         outbox: ReaderPool,
         history: ReaderPool,
         room: Room,
+        backups: Backups,
         mint: Callable[[], int],
         warnings: tuple[str, ...] = (),
     ) -> None:
@@ -62,6 +67,7 @@ class SqliteStore:
         self._outbox = outbox
         self._history = history
         self._room = room
+        self._backups = backups
         self._mint = mint
         self._retention = Retention(storage)
 
@@ -106,6 +112,8 @@ class SqliteStore:
         max_bytes: int,
         ordered: bool,
         exclude: Collection[DeliveryId],
+        replay_limit: int = 0,
+        replay_max_bytes: int = 0,
     ) -> DueBatch:
         return await self._outbox.read(
             partial(
@@ -117,6 +125,8 @@ class SqliteStore:
                 ordered=ordered,
                 # A copy: the caller's set may change while another thread reads it.
                 exclude=tuple(exclude),
+                replay_limit=replay_limit,
+                replay_max_bytes=replay_max_bytes,
             )
         )
 
@@ -147,6 +157,28 @@ class SqliteStore:
         return self._change(
             partial(changes.resend_event, event_id=event_id, endpoint_id=endpoint_id, spare=spare, now_ms=now_ms)
         )
+
+    async def replay(self, which: ReplayFilter, *, now_ms: int) -> int:
+        replayed = 0
+        async for ids, state in self._matching(which):
+            for start in range(0, len(ids), replay.BATCH_ROWS):
+                some = ids[start : start + replay.BATCH_ROWS]
+                change = partial(replay.owe_again, endpoint_id=which.endpoint_id, ids=some, state=state, now_ms=now_ms)
+                replayed += await self._change(change, rows=len(some))
+        return replayed
+
+    async def replayable(self, which: ReplayFilter) -> int:
+        return sum([len(ids) async for ids, _ in self._matching(which)])
+
+    async def _matching(self, which: ReplayFilter) -> AsyncIterator[tuple[list[int], DeliveryState]]:
+        """Find on a reader, part by part, so that the writer is only asked to do what is to be done."""
+        bounds = replay.Bounds.of(which, highest_id=await self.highest_id())
+        for state in dict.fromkeys(which.states):
+            after: int | None = bounds.lowest - 1
+            while after is not None:
+                find = partial(replay.find, which=which, state=state, after=after, below=bounds.below)
+                ids, after = await self._history.read(find)
+                yield ids, state
 
     def cancel(self, delivery_id: DeliveryId, *, now_ms: int) -> Awaitable[Delivery]:
         return self._change(partial(changes.cancel, delivery_id=delivery_id, now_ms=now_ms))
@@ -221,10 +253,14 @@ class SqliteStore:
     def checkpoint(self) -> Awaitable[None]:
         return self._writer.checkpoint()
 
+    async def backup(self, target: Path, *, overwrite: bool) -> BackupReport:
+        return await self._backups.make(target, overwrite=overwrite)
+
     def ping(self) -> Awaitable[None]:
         return self._writer.look()
 
     async def close(self) -> None:
+        await self._backups.close()
         # Readers first: the last connection to go is the one that may move the log into the file.
         await self._outbox.close()
         await self._history.close()

@@ -26,6 +26,9 @@ CREATE TABLE deliveries (
     finished_at_ms     INTEGER,
     -- When it was delivered, for one that was delivered and is being sent again: it ends as delivered whatever happens.
     acknowledged_at_ms INTEGER,
+    -- Owed again by a replay, until its next attempt: what came by itself goes first.
+    replayed           INTEGER NOT NULL DEFAULT 0 CHECK (replayed IN (0, 1)),
+    CHECK (state = 'pending' OR replayed = 0),
     CHECK ((state = 'pending') = (due_at_ms IS NOT NULL)),
     CHECK ((state = 'pending') = (finished_at_ms IS NULL)),
     CHECK (state IN ('dead', 'cancelled') OR reason IS NULL),
@@ -36,8 +39,9 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_by_event ON deliveries (event_id);
 
 -- What is due next at an endpoint, every endpoint's head by skipping, and counts of what is pending: all without a
--- look at the table. An entry lives as long as the delivery is owed, so the index stays as small as the backlog.
-CREATE INDEX deliveries_due ON deliveries (endpoint_id, due_at_ms) WHERE state = 'pending';
+-- look at the table. An entry lives as long as the delivery is owed, so the index stays as small as the backlog. A
+-- replay of a million stands apart in it, so that nobody has to look past it for what is to be sent before.
+CREATE INDEX deliveries_due ON deliveries (endpoint_id, replayed, due_at_ms) WHERE state = 'pending';
 
 -- The same in order of acceptance, for `ordered` endpoints: without it the one that stands first could only be found by
 -- looking at all that wait. As small as the one above.
