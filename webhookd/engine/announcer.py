@@ -31,7 +31,11 @@ class Announcer:
         return tuple(made for piece in news if (made := self._submission(piece, endpoints)) is not None)
 
     def _submission(self, news: News, endpoints: LiveEndpoints) -> Submission | None:
-        owed = endpoints.match(OPERATIONAL_TENANT, news.type)
+        matched = endpoints.match(OPERATIONAL_TENANT, news.type)
+        if not matched:
+            return None
+        payload = news.payload()
+        owed = endpoints.choose(matched, payload, JSON_CONTENT_TYPE)
         if not owed:
             return None
         event = Event(
@@ -39,7 +43,7 @@ class Announcer:
             type=news.type.value,
             tenant=OPERATIONAL_TENANT,
             content_type=JSON_CONTENT_TYPE,
-            payload=news.payload(),
+            payload=payload,
             accepted_at_ms=news.at_ms,
         )
         return Submission(
