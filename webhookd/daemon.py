@@ -313,6 +313,8 @@ class Daemon:
         fields: dict[str, object] = {"source": source, "database": str(self._settings.storage.path)}
         if network.allow:
             fields["private_ranges_allowed"] = ", ".join(str(block) for block in network.allow)
+        if network.proxy is not None:
+            fields["proxy"] = network.proxy
         log.info("config.loaded", extra={"fields": fields})
         for warning in self._settings.warnings:
             log.warning("config.warned", extra={"fields": {"reason": warning}})
