@@ -18,8 +18,8 @@ from webhookd.core.endpoint import EndpointRecord
 from webhookd.core.event import Draft
 from webhookd.core.ids import DeliveryId, EndpointId, IdGenerator
 from webhookd.core.ports import Acceptance, DeliveryFilter, Outbox
-from webhookd.core.services import EndpointSchema
-from webhookd.core.settings import EndpointDefinition, Ingest, Storage
+from webhookd.core.services import EndpointSchema, SecretMaker
+from webhookd.core.settings import EndpointDefinition, Ingest, Signature, Storage
 from webhookd.engine import reconcile
 from webhookd.engine.announcer import Announcer
 from webhookd.engine.desk import DeliveryDesk
@@ -37,9 +37,17 @@ class SimpleSchema:
     """Resolves API-made endpoints to their URL with default rules."""
 
     def resolve(
-        self, endpoint_id: EndpointId, given: Mapping[str, object], *, secret: str | None, sample: bytes | None
+        self,
+        endpoint_id: EndpointId,
+        given: Mapping[str, object],
+        *,
+        secret: str | None,
+        sample: bytes | None,
+        make_secret: SecretMaker | None = None,
     ) -> EndpointDefinition:
         """Return a definition with the given URL."""
+        if secret is None and make_secret is not None:
+            secret = make_secret((Signature(),))
         return builders.endpoint(
             endpoint_id, url=str(given.get("url", "")), secret=secret, sample=sample, given=dict(given)
         )

@@ -193,6 +193,7 @@ class FakeDirectory:
     def __init__(self) -> None:
         self.views: dict[EndpointId, EndpointView] = {}
         self.keys: list[Mapping[str, object]] = []
+        self.rotations: list[tuple[EndpointId, float, str | None]] = []
         self.outcome = Outcome(duration_ms=12.3456, status=200, excerpt=b"ok")
 
     def add(self, endpoint_id: str, **given: object) -> EndpointView:
@@ -237,6 +238,14 @@ class FakeDirectory:
         """Fill the port."""
         await self.show(endpoint_id)
         del self.views[endpoint_id]
+
+    async def rotate(
+        self, endpoint_id: EndpointId, *, overlap_seconds: float, secret: str | None
+    ) -> tuple[EndpointView, str]:
+        """Fill the port."""
+        view = await self.show(endpoint_id)
+        self.rotations.append((endpoint_id, overlap_seconds, secret))
+        return view, secret or "whsec_rotated"
 
     async def enable(self, endpoint_id: EndpointId) -> EndpointView:
         """Fill the port."""

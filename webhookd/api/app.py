@@ -18,6 +18,11 @@ from webhookd.api.replies import problem_reply
 from webhookd.api.status import StatusRoutes
 from webhookd.core.settings import Role
 
+INGEST_ROUTES = {"POST /v1/events": Role.INGEST, "POST /v1/events/{type}": Role.INGEST}
+"""The routes that hand in events, which the front answers."""
+
+_DESCRIPTION = "GET /openapi.json"
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -34,9 +39,9 @@ class Route:
 def routes(
     events: EventRoutes, endpoints: EndpointRoutes, deliveries: DeliveryRoutes, status: StatusRoutes
 ) -> list[Route]:
-    """Return every route but the two that hand in events, which the front answers."""
+    """Return every route but those of `INGEST_ROUTES`."""
     read, operate = Role.READ, Role.OPERATE
-    return [
+    table = [
         Route("GET", "/v1/events", read, events.index),
         Route("GET", "/v1/events/{id}", read, events.show),
         Route("POST", "/v1/events/{id}/resend", operate, events.resend),
@@ -48,6 +53,7 @@ def routes(
         Route("POST", "/v1/endpoints/{id}/test", operate, endpoints.test),
         Route("POST", "/v1/endpoints/{id}/enable", operate, endpoints.enable),
         Route("POST", "/v1/endpoints/{id}/disable", operate, endpoints.disable),
+        Route("POST", "/v1/endpoints/{id}/rotate-secret", operate, endpoints.rotate_secret),
         Route("GET", "/v1/deliveries", read, deliveries.index),
         Route("GET", "/v1/deliveries/{id}", read, deliveries.show),
         Route("POST", "/v1/deliveries/{id}/resend", operate, deliveries.resend),
@@ -57,6 +63,9 @@ def routes(
         Route("GET", "/readyz", None, status.readyz),
         Route("GET", "/metrics", read, status.metrics),
     ]
+    roles = {f"{route.method} {route.path}": route.role for route in table} | INGEST_ROUTES | {_DESCRIPTION: None}
+    method, path = _DESCRIPTION.split()
+    return [*table, Route(method, path, None, status.describing(roles))]
 
 
 def build_app(table: list[Route], lobby: Lobby) -> web.Application:

@@ -13,13 +13,18 @@ from webhookd.api.params import (
     page_only,
     path_endpoint_id,
     plain_value,
+    refuse_unknown,
 )
 from webhookd.api.problems import invalid
 from webhookd.api.replies import reply
 from webhookd.api.shapes import endpoint_json, list_json, test_json
+from webhookd.core.durations import parse_duration
 from webhookd.core.ids import EndpointId, is_endpoint_id
 from webhookd.core.services import Directory
 from webhookd.errors import Fault
+
+DEFAULT_OVERLAP = "24h"
+MAX_OVERLAP_SECONDS = 365 * 86_400.0
 
 
 class EndpointRoutes:
@@ -80,6 +85,20 @@ class EndpointRoutes:
         acknowledged, outcome = await self._directory.test(endpoint_id)
         return reply(test_json(outcome, acknowledged=acknowledged))
 
+    async def rotate_secret(self, request: web.Request) -> web.Response:
+        """Give an endpoint another secret; the answer is the only time it is shown."""
+        no_query(request)
+        endpoint_id = path_endpoint_id(request)
+        members = await body_members(request)
+        refuse_unknown(members, ("overlap", "secret"))
+        keys = {key: plain_value(key, text) for key, text in members.items()}
+        overlap_seconds = _overlap_seconds(keys.get("overlap", DEFAULT_OVERLAP))
+        wanted = keys.get("secret")
+        if wanted is not None and not isinstance(wanted, str):
+            raise invalid("invalid_body", "the secret is wrong", Fault("/secret", "must be text"))
+        view, secret = await self._directory.rotate(endpoint_id, overlap_seconds=overlap_seconds, secret=wanted)
+        return reply(endpoint_json(view) | {"secret": secret})
+
     async def enable(self, request: web.Request) -> web.Response:
         """Resume deliveries."""
         no_query(request)
@@ -93,6 +112,18 @@ class EndpointRoutes:
         endpoint_id = path_endpoint_id(request)
         await nothing_in_body(request)
         return reply(endpoint_json(await self._directory.disable(endpoint_id)))
+
+
+def _overlap_seconds(value: object) -> float:
+    try:
+        if not isinstance(value, str):
+            raise ValueError('must be a duration such as "24h"')  # noqa: TRY004, TRY301 - one way out for what is wrong
+        seconds = parse_duration(value)
+        if seconds > MAX_OVERLAP_SECONDS:
+            raise ValueError("must be at most 365d")  # noqa: TRY301 - as above
+    except ValueError as error:
+        raise invalid("invalid_body", "the overlap is wrong", Fault("/overlap", str(error))) from None
+    return seconds
 
 
 def _keys(members: dict[str, bytes]) -> dict[str, object]:

@@ -47,6 +47,7 @@ class _Root(Commands):
         "deliveries": "webhookd.cli.deliveries:deliveries",
         "endpoints": "webhookd.cli.endpoints:endpoints",
         "listen": "webhookd.cli.listen:listen",
+        "verify": "webhookd.cli.verify:verify",
     },
 )
 @accepts(*CONNECTION)

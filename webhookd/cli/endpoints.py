@@ -35,6 +35,7 @@ _SHOWN_APART = {
     "last_attempt",
     "url",
     "secret",
+    "previous_secret_until",
 }
 
 _DISABLED = {
@@ -209,6 +210,33 @@ def disable(session: Session, endpoint_id: str) -> None:
     _answer(session, session.client().ask("POST", f"/v1/endpoints/{segment(endpoint_id)}/disable"))
 
 
+@endpoints.command("rotate-secret")
+@click.argument("endpoint_id", metavar="ID")
+@click.option("--overlap", help="How long requests are signed by the old secret as well; 0s: not at all. Default: 24h.")
+@click.option(
+    "--secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the new secret. Default: one is generated.",
+)
+@accepts(*CONNECTION)
+@pass_session
+def rotate_secret(session: Session, endpoint_id: str, overlap: str | None, secret_file: Path | None) -> None:
+    """Give an endpoint another signing secret.
+
+    It is printed, this once. Until the overlap is over, requests are signed by both secrets where the scheme can carry
+    two signatures, and by the new one alone where it cannot.
+    """
+    document = {
+        **({} if overlap is None else {"overlap": overlap}),
+        **({} if secret_file is None else {"secret": _read(secret_file).strip()}),
+    }
+    path = f"/v1/endpoints/{segment(endpoint_id)}/rotate-secret"
+    answer = session.client().ask("POST", path, body=_body(document, None), headers=_JSON)
+    _answer(session, answer)
+    if not session.as_json and secret_file is None:
+        note("Keep the secret: it is not shown again.")
+
+
 def _document(keys: Mapping[str, Any]) -> dict[str, object]:
     """Return the keys of an endpoint that were given; --set comes last, so that it can say anything."""
     document: dict[str, object] = {
@@ -270,6 +298,7 @@ def _print_endpoint(endpoint: Row) -> None:
             "endpoint": endpoint.get("id"),
             "url": endpoint.get("url"),
             "secret": endpoint.get("secret"),
+            "old secret until": endpoint.get("previous_secret_until"),
             "status": endpoint.get("status"),
             "because": _DISABLED.get(reason, reason) if isinstance(reason, str) else None,
             "disabled at": endpoint.get("disabled_at"),

@@ -14,9 +14,9 @@ from webhookd.cli.commands import Command, Session, accepts, pass_session
 from webhookd.cli.exits import CommandFailedError
 from webhookd.cli.output import colored, emit, emit_json, note
 from webhookd.cli.receiver import Received, Receiver, Reply
+from webhookd.cli.schemes import read_verifier, scheme_options
 from webhookd.cli.text import escaped_bytes, printable
-from webhookd.core.signing import signing_key
-from webhookd.core.verifying import verify_standard
+from webhookd.core.verifying import Verifier
 
 DEFAULT_PORT = 8471
 
@@ -44,7 +44,7 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with the secret to check signatures with.",
 )
-@click.option("--scheme", type=click.Choice(["standard"]), default="standard", show_default=True)
+@scheme_options
 @click.option(
     "--status",
     "statuses",
@@ -64,6 +64,7 @@ def listen(
     host: str,
     secret_file: Path | None,
     scheme: str,
+    rules: dict[str, str],
     statuses: tuple[int, ...],
     delay: float,
 ) -> None:
@@ -73,7 +74,8 @@ def listen(
 
     `webhookd listen --secret-file orders.secret --status 500 --status 200` fails the first attempt on purpose.
     """
-    show = _Show(session.as_json, secret=_secret(secret_file, scheme), statuses=statuses, delay_seconds=delay)
+    verifier = None if secret_file is None else read_verifier(secret_file, scheme, rules)
+    show = _Show(session.as_json, verifier=verifier, statuses=statuses, delay_seconds=delay)
     try:
         receiver = Receiver(show.answer, host=host, port=port)
     except OSError as error:
@@ -93,9 +95,16 @@ def listen(
 class _Show:
     """Prints requests one at a time, whichever threads they come on, and says what to answer."""
 
-    def __init__(self, as_json: bool, *, secret: str | None, statuses: tuple[int, ...], delay_seconds: float) -> None:  # noqa: FBT001 - one of two ways to print
+    def __init__(
+        self,
+        as_json: bool,  # noqa: FBT001 - one of two ways to print
+        *,
+        verifier: Verifier | None,
+        statuses: tuple[int, ...],
+        delay_seconds: float,
+    ) -> None:
         self._as_json = as_json
-        self._secret = secret
+        self._verifier = verifier
         self._statuses = list(statuses)
         self._delay_seconds = delay_seconds
         self._turn = threading.Lock()
@@ -111,9 +120,10 @@ class _Show:
         return Reply(status=status, delay_seconds=self._delay_seconds)
 
     def _verify(self, received: Received) -> str | None:
-        if self._secret is None:
+        if self._verifier is None:
             return None
-        return verify_standard(self._secret, dict(received.headers), received.body, received.at_seconds)
+        flaw = self._verifier.check(dict(received.headers), received.body, received.at_seconds)
+        return None if flaw is None else flaw.text
 
     def _document(self, received: Received, reason: str | None, status: int) -> dict[str, object]:
         try:
@@ -122,7 +132,7 @@ class _Show:
             import base64
 
             body = {"body_base64": base64.b64encode(received.body).decode()}
-        verified = None if self._secret is None else reason is None
+        verified = None if self._verifier is None else reason is None
         return {
             "received_at": _time(received),
             "method": received.method,
@@ -140,7 +150,7 @@ class _Show:
         emit()
         for line in escaped_bytes(received.body).split("\n"):
             emit(f"  {line}")
-        if self._secret is not None:
+        if self._verifier is not None:
             emit()
             emit(
                 colored("  signature does not hold: ", "dead") + printable(reason)
@@ -148,18 +158,6 @@ class _Show:
                 else colored("  signature holds", "delivered")
             )
         emit()
-
-
-def _secret(path: Path | None, scheme: str) -> str | None:
-    if path is None:
-        return None
-    try:
-        secret = path.read_text(encoding="utf-8").strip()
-        signing_key(secret)
-    except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) else f"not a secret of the {scheme} scheme, {error}"
-        raise click.UsageError(f"--secret-file: {path}: {said}") from error
-    return secret
 
 
 def _time(received: Received) -> str:

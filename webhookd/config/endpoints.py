@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,13 +19,15 @@ from webhookd.config.filters import WHERE
 from webhookd.config.forms import FLAG, Form, Where, line, list_of, parse_path, quote, take_text
 from webhookd.config.rules import DELIVERY_KEYS
 from webhookd.config.secret_sources import SECRET, SECRET_NAMES, SecretSources, read_regular_file
+from webhookd.config.signatures import check_endpoint_secret, check_headers, with_secrets, without_secrets
 from webhookd.config.tables import Key, Report, fault, read_table, read_value
 from webhookd.config.targets import URL, check_target, target_of
 from webhookd.core.event import DEFAULT_TENANT, EVERY_TENANT, TENANT
 from webhookd.core.filtering import EVERYTHING
 from webhookd.core.ids import EndpointId, is_endpoint_id
-from webhookd.core.settings import DeliveryRules, EndpointDefinition, Settings
-from webhookd.core.signing import check_header, signing_key
+from webhookd.core.services import SecretMaker
+from webhookd.core.settings import Body, DeliveryRules, EndpointDefinition, Settings
+from webhookd.core.signing import check_header
 from webhookd.errors import InvalidRequestError
 
 MOST_TYPES = 1000
@@ -37,8 +40,6 @@ API_ONLY_NAMES = frozenset({"id", "sample", "url_secret"})
 _GLOB = re.compile(r"[A-Za-z0-9_.:/*?\[\]-]{1,256}\Z")
 _ID_RULE = "must be 1 to 64 of a-z 0-9 _ - and begin with a letter or digit"
 _PROFILE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
-_SIGNED_HEADERS = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
-"""What the standard scheme signs and writes itself."""
 
 
 def _parse_tenant(value: object) -> str:
@@ -106,6 +107,7 @@ class Written:
     credentials: Credentials
     url_is_secret: bool
     secret_refused: bool = False
+    make_secret: SecretMaker | None = None
 
     @property
     def where(self) -> Where:
@@ -125,11 +127,18 @@ class Schema:
         self._settings = settings
 
     def resolve(
-        self, endpoint_id: EndpointId, given: Mapping[str, object], *, secret: str | None, sample: bytes | None
+        self,
+        endpoint_id: EndpointId,
+        given: Mapping[str, object],
+        *,
+        secret: str | None,
+        sample: bytes | None,
+        make_secret: SecretMaker | None = None,
     ) -> EndpointDefinition:
         """Return the definition. Raises InvalidRequestError (`invalid_endpoint`) with a Fault for every wrong field.
 
-        Of `given`, the keys `id`, `secret` and `sample` are passed over: their values are the arguments.
+        Of `given`, the keys `id`, `secret` and `sample` are passed over: their values are the arguments. Without a
+        secret, `make_secret` is asked for one.
         """
         report = Report()
         keys = {name: value for name, value in given.items() if name not in FILE_ONLY_NAMES}
@@ -148,6 +157,7 @@ class Schema:
             credentials=read_credentials(keys, (), None, report),
             url_is_secret="url_secret" in keys and bool(read_value(FLAG, keys["url_secret"], ("url_secret",), report)),
             secret_refused=checked is None and secret is not None,
+            make_secret=make_secret,
         )
         definition = build_endpoint(self._settings, written, report)
         if report.complaints or definition is None:
@@ -181,16 +191,18 @@ def read_endpoints(
             report.complain(where, f"must be a table: [endpoints.{name}]")
             continue
         before = report.found
+        table = with_secrets(value, where, sources, report)
+        refused = report.found > before
         secret = sources.read(value, where, report)
         written = Written(
             id=EndpointId(name),
-            table=value,
+            table=table,
             secret=secret,
             sample=_read_sample(value, where, sources, report),
             declared=True,
             credentials=read_credentials(value, where, sources, report),
             url_is_secret=not URL_SOURCE_NAMES.isdisjoint(value),
-            secret_refused=secret is None and not SECRET_NAMES.isdisjoint(value),
+            secret_refused=refused or (secret is None and not SECRET_NAMES.isdisjoint(value)),
         )
         definition = build_endpoint(settings, written, report)
         if definition is not None and report.found == before:
@@ -217,8 +229,11 @@ def build_endpoint(settings: Settings, written: Written, report: Report) -> Endp
     where = written.where
     fields = read_table(ENDPOINT_KEYS, written.table, where, report, also=written.also)
     rules = _resolve_rules(settings, fields, where, report)
+    if written.secret is None and not written.secret_refused and written.make_secret is not None:
+        written = replace(written, secret=written.make_secret(rules.signatures))
     _check_secret(written, rules, report)
     _check_authorization(written, rules, report)
+    _check_sample(written, rules, report)
     credentials = written.credentials
     url = fields.get("url") if credentials.url is None else credentials.url
     if url is None:
@@ -243,9 +258,16 @@ def build_endpoint(settings: Settings, written: Written, report: Report) -> Endp
         sample=written.sample,
         description=fields.get("description", ""),
         rules=rules,
-        given={name: value for name, value in written.table.items() if name in _ENDPOINT_NAMES},
+        given=_given(written),
         declared=written.declared,
     )
+
+
+def _given(written: Written) -> dict[str, object]:
+    given = {name: value for name, value in written.table.items() if name in _ENDPOINT_NAMES}
+    if written.declared and "signatures" in given:
+        given["signatures"] = without_secrets(given["signatures"])
+    return given
 
 
 def _resolve_rules(settings: Settings, fields: Mapping[str, Any], where: Where, report: Report) -> DeliveryRules:
@@ -257,35 +279,34 @@ def _resolve_rules(settings: Settings, fields: Mapping[str, Any], where: Where, 
         else:
             report.complain_unknown((*where, "profile"), profile, settings.profiles.keys(), what="profile")
     rules = replace(below, **{name: value for name, value in fields.items() if name in _RULE_FIELDS})
-    taken = [name for name, _ in rules.headers if name.lower() in _SIGNED_HEADERS]
-    if rules.signatures and taken:
-        at = "headers" if "headers" in fields else "signatures"
-        report.complain((*where, at), f"a signature writes {', '.join(taken)}, and so do the configured headers")
+    check_headers(rules, at=(*where, "headers" if "headers" in fields else "signatures"), report=report)
     return rules
 
 
 def _check_secret(written: Written, rules: DeliveryRules, report: Report) -> None:
     where, secret = written.where, written.secret
     source = next((name for name in sorted(SECRET_NAMES) if name in written.table), "secret")
+    check_endpoint_secret(
+        rules, secret, refused=written.secret_refused, name=written.id, where=where, source=source, report=report
+    )
     if secret is None:
-        if rules.signatures and not written.secret_refused:
-            scheme = rules.signatures[0].scheme
-            report.complain(
-                (*where, "secret"),
-                f"endpoint {written.id} signs by scheme {scheme} and has no secret: give it one, or signatures = []",
-            )
         return
-    try:
-        if rules.signatures:
-            signing_key(secret)
-    except ValueError as error:
-        report.complain((*where, source), f"the secret {error}")
     for name, value in rules.headers:
         try:
             if "{secret}" in value:
                 check_header(name, value, secret=secret)
         except ValueError as error:
             report.complain((*where, source), f"the secret cannot stand in the header {name}: its value {error}")
+
+
+def _check_sample(written: Written, rules: DeliveryRules, report: Report) -> None:
+    if rules.body is not Body.ENVELOPE or written.sample is None:
+        return
+    try:
+        json.loads(written.sample.decode(), parse_int=len, parse_float=len)
+    except (ValueError, RecursionError):
+        name = "sample_file" if written.declared else "sample"
+        report.complain((*written.where, name), "must be JSON to stand in an envelope (body)")
 
 
 def _check_authorization(written: Written, rules: DeliveryRules, report: Report) -> None:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from webhookd.core.durations import parse_duration as text_duration
 from webhookd.core.settings import GIB, KIB, MIB
 
 T = TypeVar("T")
@@ -21,7 +21,6 @@ Where = tuple[str | int, ...]
 QUOTED_CHARACTERS = 60
 """Most of a refused value that a complaint repeats."""
 
-_DURATION = re.compile(r"(\d{1,16})(?:\.(\d{1,9}))?(ms|s|m|h|d)\Z", re.ASCII)
 _SIZE = re.compile(r"(\d{1,16})(B|KiB|MiB|GiB|TiB)\Z", re.ASCII)
 _RATE = re.compile(r"(\d{1,10}(?:\.\d{1,9})?)/(s|m|h)\Z", re.ASCII)
 _INTEGER = re.compile(r"-?\d{1,18}\Z", re.ASCII)
@@ -98,16 +97,7 @@ def parse_duration(value: object) -> float:
     """Return the seconds in a text such as `250ms` or `1.5h`, exact to the millisecond."""
     if not isinstance(value, str):
         raise ValueError(f'must be a duration such as "250ms", "5s" or "2h", not {kind_of(value)}')  # noqa: TRY004
-    match = _DURATION.match(value)
-    if match is None:
-        raise ValueError(
-            f'{quote(value)} is not a duration: a number and one of ms, s, m, h, d, such as "250ms" or "2h"'
-        )
-    whole, part, unit = match.groups()
-    milliseconds = Fraction(f"{whole}.{part or 0}") * _MILLISECONDS[unit]
-    if milliseconds.denominator != 1:
-        raise ValueError(f"{quote(value)} is finer than a millisecond")
-    return int(milliseconds) / 1000
+    return text_duration(value)
 
 
 def show_duration(seconds: float) -> str:

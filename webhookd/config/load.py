@@ -13,6 +13,7 @@ from webhookd.config.environment import SECTIONS, read_overrides
 from webhookd.config.listeners import check_reach, read_listeners, read_tokens
 from webhookd.config.rules import DELIVERY_KEYS
 from webhookd.config.secret_sources import SecretSources
+from webhookd.config.signatures import with_secrets
 from webhookd.config.tables import Report, as_table, config_error, read_table
 from webhookd.core.settings import DeliveryRules, Ingest, Listen, NetworkRules, Settings, Storage
 from webhookd.errors import ConfigError, ConfigErrors
@@ -51,7 +52,7 @@ def _fill(document: Document, environ: Mapping[str, str], report: Report) -> Set
             report.complain_unknown((name,), name, TOP_LEVEL_NAMES)
     credentials = environ.get("CREDENTIALS_DIRECTORY")
     secrets = SecretSources(base=document.base, credentials=Path(credentials) if credentials else None)
-    sections = _read_sections(document, environ, report)
+    sections = _read_sections(document, environ, secrets, report)
     listeners: tuple[Listen, ...] = (Listen(),)
     if "listen" in document.tables:
         listeners = read_listeners(document.tables["listen"], document.base, report)
@@ -67,7 +68,7 @@ def _fill(document: Document, environ: Mapping[str, str], report: Report) -> Set
         storage=_fill_storage(document, sections["store"], environ, report),
         network=NetworkRules(**sections["network"]),
         delivery=delivery,
-        profiles=_read_profiles(document, delivery, report),
+        profiles=_read_profiles(document, delivery, secrets, report),
         endpoints={},
     )
     _check_ingest(settings.ingest, report)
@@ -75,11 +76,15 @@ def _fill(document: Document, environ: Mapping[str, str], report: Report) -> Set
     return replace(settings, endpoints=read_endpoints(settings, declared, secrets, report))
 
 
-def _read_sections(document: Document, environ: Mapping[str, str], report: Report) -> dict[str, dict[str, Any]]:
+def _read_sections(
+    document: Document, environ: Mapping[str, str], secrets: SecretSources, report: Report
+) -> dict[str, dict[str, Any]]:
     overrides = read_overrides(environ, report)
     sections = {}
     for section, keys in SECTIONS.items():
         table = as_table(document.tables.get(section, {}), (section,), report)
+        if section == "delivery":
+            table = with_secrets(table, (section,), secrets, report)
         sections[section] = read_table(keys, table, (section,), report) | overrides[section]
     return sections
 
@@ -99,7 +104,9 @@ def _check_ingest(ingest: Ingest, report: Report) -> None:
         report.warn(("ingest", "max_request"), "is smaller than max_payload, so that it is the limit of payloads too")
 
 
-def _read_profiles(document: Document, delivery: DeliveryRules, report: Report) -> dict[str, DeliveryRules]:
+def _read_profiles(
+    document: Document, delivery: DeliveryRules, secrets: SecretSources, report: Report
+) -> dict[str, DeliveryRules]:
     profiles = {}
     for name, value in as_table(document.tables.get("profiles", {}), ("profiles",), report).items():
         where = ("profiles", name)
@@ -107,7 +114,8 @@ def _read_profiles(document: Document, delivery: DeliveryRules, report: Report) 
             parse_profile_name(name)
         except ValueError as error:
             report.complain(where, str(error))
-        fields = read_table(DELIVERY_KEYS, as_table(value, where, report), where, report)
+        table = with_secrets(as_table(value, where, report), where, secrets, report)
+        fields = read_table(DELIVERY_KEYS, table, where, report)
         profiles[name] = replace(delivery, **fields)
     return profiles
 

@@ -16,17 +16,16 @@ from webhookd.config.forms import (
     integer,
     kind_of,
     parse_list,
-    quote,
     take_text,
     word,
 )
+from webhookd.config.signatures import SIGNATURES
 from webhookd.config.tables import Key, Report, read_table, show_table
-from webhookd.core.settings import Acknowledgement, Gone, RetryGrowth, RetryList, RetryPlan, Scheme, Signature
+from webhookd.core.settings import Acknowledgement, Body, Gone, RetryGrowth, RetryList, RetryPlan
 from webhookd.core.signing import check_header
 
 MOST_RETRIES = 1000
 MOST_HEADERS = 64
-MOST_SIGNATURES = 8
 
 _DELAY = duration("0s", "365d")
 _STATUS = integer(200, 599)
@@ -102,41 +101,6 @@ def _parse_headers(value: object) -> tuple[tuple[str, str], ...]:
     return tuple((name, take_text(text)) for name, text in value.items())
 
 
-def _parse_scheme(value: object) -> Scheme:
-    text = take_text(value)
-    try:
-        return Scheme(text)
-    except ValueError:
-        raise ValueError(f"unknown signature scheme {quote(text)}; known: {', '.join(Scheme)}") from None
-
-
-SIGNATURE_KEYS = (Key("scheme", "scheme", Form(_parse_scheme, str)),)
-
-
-def _parse_signature(value: object) -> Signature:
-    if not isinstance(value, Mapping):
-        raise ValueError(f'must be a table such as {{ scheme = "standard" }}, not {kind_of(value)}')  # noqa: TRY004
-    report = Report()
-    fields = read_table(SIGNATURE_KEYS, value, (), report)
-    if "scheme" not in value:
-        report.complain((), f"needs a scheme: {', '.join(Scheme)}")
-    if report.complaints:
-        raise BadValueError(*report.complaints)
-    return Signature(**fields)
-
-
-def _parse_signatures(value: object) -> tuple[Signature, ...]:
-    signatures = parse_list(value, _parse_signature, most=MOST_SIGNATURES)
-    for index, signature in enumerate(signatures):
-        if signature in signatures[:index]:
-            raise BadValueError(((index,), f"would write the headers of {signature.scheme} a second time"))
-    return signatures
-
-
-def _show_signatures(signatures: tuple[Signature, ...]) -> object:
-    return [show_table(SIGNATURE_KEYS, signature) for signature in signatures]
-
-
 DELIVERY_KEYS = (
     Key("timeout", "timeout_seconds", duration("1ms", "1h")),
     Key("connect_timeout", "connect_timeout_seconds", duration("1ms", "1h")),
@@ -151,7 +115,8 @@ DELIVERY_KEYS = (
     Key("concurrency", "concurrency", integer(1, 65_536)),
     Key("rate", "rate_per_second", RATE),
     Key("ordered", "ordered", FLAG),
+    Key("body", "body", word(Body)),
     Key("headers", "headers", Form(_parse_headers, dict)),
     Key("standard_headers", "standard_headers", FLAG),
-    Key("signatures", "signatures", Form(_parse_signatures, _show_signatures)),
+    Key("signatures", "signatures", SIGNATURES),
 )

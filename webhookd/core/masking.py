@@ -42,3 +42,13 @@ def masked_header(name: str, value: str) -> str:
 def masked_basic_auth(given: Mapping[str, object]) -> dict[str, object]:
     """Return Basic credentials as they may be shown: the user name, and that there is a password."""
     return {name: value if name == "username" else MASK for name, value in given.items()}
+
+
+def masked_signatures(signatures: object) -> object:
+    """Return what an owner gave as `signatures`, with the secrets that some of them have of their own masked."""
+    if not isinstance(signatures, list):
+        return signatures
+    return [
+        {**signature, "secret": MASK} if isinstance(signature, dict) and "secret" in signature else signature
+        for signature in signatures
+    ]

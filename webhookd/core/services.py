@@ -11,7 +11,7 @@ from webhookd.core.delivery import Delivery
 from webhookd.core.endpoint import EndpointRecord
 from webhookd.core.event import Draft, Event
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
-from webhookd.core.ports import Acceptance, Counts, Page, ReplayFilter, Space
+from webhookd.core.ports import Acceptance, Counts, Page, Space
 from webhookd.core.settings import EndpointDefinition, Signature
 
 SecretMaker = Callable[[Sequence[Signature]], str | None]
@@ -117,9 +117,6 @@ class Desk(Protocol):
 
     async def resend_event(self, event_id: EventId, endpoint_id: EndpointId | None) -> list[Delivery]:
         """See Outbox.resend_event; an endpoint the event was not owed to gets a new delivery."""
-
-    async def replay(self, which: ReplayFilter, *, dry_run: bool) -> int:
-        """Owe again all that match, or with `dry_run` only count them; return how many. Raises NotFoundError."""
 
     async def cancel(self, delivery_id: DeliveryId) -> Delivery:
         """See Outbox.cancel."""

@@ -183,16 +183,57 @@ class Body(StrEnum):
 
 
 class Scheme(StrEnum):
-    """How a request is signed."""
+    """How a request is signed: by a published format, or by a template of one's own."""
 
     STANDARD = "standard"
+    STRIPE = "stripe"
+    GITHUB = "github"
+    SHOPIFY = "shopify"
+    SLACK = "slack"
+    TEMPLATE = "template"
+    ED25519 = "ed25519"
+
+
+class Algorithm(StrEnum):
+    """The hash under an HMAC."""
+
+    SHA256 = "sha256"
+    SHA512 = "sha512"
+    SHA1 = "sha1"
+
+
+class Encoding(StrEnum):
+    """How the bytes of a signature are written."""
+
+    HEX = "hex"
+    BASE64 = "base64"
+
+
+class KeyEncoding(StrEnum):
+    """How the text of a secret becomes the bytes of a key."""
+
+    RAW = "raw"
+    BASE64 = "base64"
+    HEX = "hex"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """One entry of `signatures`."""
+    """One entry of `signatures`; `secret` is its own, None for that of the endpoint.
+
+    All from `header` on is for templates: `value` may hold {signature} {id} {timestamp}, `content` {id} {timestamp}
+    {body}; `strip_prefix` is taken off the secret, where it has it, before that becomes a key.
+    """
 
     scheme: Scheme = Scheme.STANDARD
+    secret: str | None = field(default=None, repr=False)
+    header: str = ""
+    value: str = "{signature}"
+    content: str = "{body}"
+    algorithm: Algorithm = Algorithm.SHA256
+    encoding: Encoding = Encoding.HEX
+    key_encoding: KeyEncoding = KeyEncoding.RAW
+    strip_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,15 +294,16 @@ class EndpointDefinition:
     """A receiver as it is configured, with its rules worked out from endpoint, profile and `[delivery]`.
 
     `given` holds the keys its owner wrote, in the JSON form of the API, so that they can be shown once what is secret
-    among them is masked. `secret` is None where there is none; after a rotation requests are
-    signed by `previous_secret` as well until `previous_secret_until_ms` (UTC). With `url_is_secret`, only scheme and host
-    are ever shown. `sample` is what a test send delivers, None for the built-in one.
+    among them is masked. `secret` is None where there is none; after a rotation requests are signed by
+    `previous_secret` as well until `previous_secret_until_ms` (UTC). With `url_is_secret`, only scheme and host are
+    ever shown. `sample` is what a test send delivers, None for the built-in one.
     """
 
     id: EndpointId
     url: str = field(repr=False)
     tenant: str
     types: tuple[str, ...] = ()
+    where: Where = EVERYTHING
     profile: str | None = None
     secret: str | None = field(default=None, repr=False)
     previous_secret: str | None = field(default=None, repr=False)
@@ -295,4 +337,3 @@ class Settings:
     profiles: dict[str, DeliveryRules]
     endpoints: dict[EndpointId, EndpointDefinition]
     warnings: tuple[str, ...] = ()
-    where: Where = EVERYTHING

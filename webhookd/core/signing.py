@@ -1,22 +1,16 @@
-"""The headers of a delivery: ours, the configured ones with their placeholders filled, and the signatures over it.
-
-Signatures follow Standard Webhooks 1.0: HMAC-SHA256 over `id.timestamp.payload`.
-"""
+"""The headers of a delivery: ours, the configured ones with their placeholders filled, and the signatures over it."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import re
 from functools import lru_cache
-from typing import assert_never
 
 from webhookd.core.event import Event
 from webhookd.core.ids import event_text
-from webhookd.core.settings import EndpointDefinition, Scheme
+from webhookd.core.recipes import STANDARD_HEADERS, recipe_of
+from webhookd.core.settings import EndpointDefinition
+from webhookd.core.signers import as_format, prepare
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of every secret is none
 FORBIDDEN_HEADERS = frozenset(
     {
         "connection",
@@ -33,31 +27,10 @@ FORBIDDEN_HEADERS = frozenset(
 )
 """Names that frame the message or belong to one hop (RFC 9110 section 7.6.1); they are the client's business."""
 
-_PLACEHOLDERS = frozenset({"secret", "event_id", "event_type", "attempt", "tenant"})
+_PLACEHOLDERS = frozenset({"secret", "event_id", "event_type", "attempt", "tenant", "timestamp"})
 _PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_ ]*)\}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_BLOCK_BYTES = 64
-
-
-class StandardSigner:
-    """Signs by one key; the two halves of HMAC that depend on nothing but the key are worked out once (RFC 2104)."""
-
-    __slots__ = ("_inner", "_outer")
-
-    def __init__(self, key: bytes) -> None:
-        block = (hashlib.sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(_BLOCK_BYTES, b"\0")
-        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
-        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
-
-    def sign(self, message_id: str, timestamp_seconds: int, payload: bytes) -> str:
-        """Return the signature as `webhook-signature` carries it, `v1,…`."""
-        inner = self._inner.copy()
-        inner.update(f"{message_id}.{timestamp_seconds}.".encode())
-        inner.update(payload)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return "v1," + binascii.b2a_base64(outer.digest(), newline=False).decode()
 
 
 class HeaderPlan:
@@ -66,20 +39,23 @@ class HeaderPlan:
     Raises ValueError where the endpoint cannot be signed for, or its secret cannot stand in a header.
     """
 
-    __slots__ = ("_signers", "_template")
+    __slots__ = ("_both_until_ms", "_signed", "_template")
 
     def __init__(self, endpoint: EndpointDefinition, *, version: str) -> None:
-        self._signers = tuple(_signer(signature.scheme, endpoint.secret) for signature in endpoint.rules.signatures)
+        signatures = endpoint.rules.signatures
+        headers = prepare(signatures, endpoint.secret, endpoint.previous_secret)
+        self._signed = tuple((f"signature{index}", header) for index, header in enumerate(headers))
+        self._both_until_ms = endpoint.previous_secret_until_ms or 0
         ours = {"Content-Type": "%(content_type)s"}
         if endpoint.basic_auth is not None:
             ours["Authorization"] = f"Basic {endpoint.basic_auth.token}"
         if endpoint.rules.standard_headers:
             ours["User-Agent"] = f"webhookd/{version}"
-        if endpoint.rules.standard_headers or self._signers:
-            ours["webhook-id"] = "%(event_id)s"
-            ours["webhook-timestamp"] = "%(timestamp)d"
-        if self._signers:
-            ours["webhook-signature"] = "%(signature)s"
+            ours |= {name: as_format(value) for name, value in STANDARD_HEADERS}
+        for signature in signatures:
+            ours |= {name: as_format(value) for name, value in recipe_of(signature).companions}
+        for slot, header in self._signed:
+            ours[header.name] = as_format(header.value, signature=f"%({slot})s")
         configured = [
             (name, _as_template(value, endpoint.secret))
             for name, value in endpoint.rules.headers
@@ -91,36 +67,18 @@ class HeaderPlan:
 
     def render(self, event: Event, *, attempt_number: int, timestamp_seconds: int) -> bytes:
         """Return the header lines of one attempt, each ended by CR LF; the client adds those that frame the message."""
-        event_id = event_text(event.id)
-        return (
-            self._template
-            % {
-                "content_type": _checked(event.content_type),
-                "event_id": event_id,
-                "event_type": event.type,
-                "tenant": event.tenant,
-                "attempt": attempt_number,
-                "timestamp": timestamp_seconds,
-                "signature": " ".join(
-                    [signer.sign(event_id, timestamp_seconds, event.payload) for signer in self._signers]
-                ),
-            }
-        ).encode()
-
-
-def signing_key(secret: str) -> bytes:
-    """Return the key behind a Standard Webhooks secret: base64 after an optional `whsec_`.
-
-    Raises ValueError for text that does not decode. The specification suggests 24 to 64 bytes; any key that is not
-    empty is taken, since what a receiver already uses cannot be changed from here.
-    """
-    try:
-        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except ValueError:
-        raise ValueError("must be base64, with or without whsec_ before it") from None
-    if not key:
-        raise ValueError("must not be empty")
-    return key
+        fields: dict[str, object] = {
+            "content_type": _checked(event.content_type),
+            "event_id": event_text(event.id),
+            "event_type": event.type,
+            "tenant": event.tenant,
+            "attempt": attempt_number,
+            "timestamp": timestamp_seconds,
+        }
+        with_previous = timestamp_seconds * 1000 < self._both_until_ms
+        for slot, header in self._signed:
+            fields[slot] = header.signatures(fields, event.payload, with_previous=with_previous)
+        return (self._template % fields).encode()
 
 
 def check_header(name: str, value: str, *, secret: str | None = None) -> None:
@@ -159,13 +117,3 @@ def _checked(content_type: str) -> str:
     if _CONTROL.search(content_type):
         raise ValueError(f"{content_type!r} cannot be sent as a content type")
     return content_type
-
-
-def _signer(scheme: Scheme, secret: str | None) -> StandardSigner:
-    match scheme:
-        case Scheme.STANDARD:
-            if secret is None:
-                raise ValueError("a signature needs a secret, and the endpoint has none")
-            return StandardSigner(signing_key(secret))
-        case _:
-            assert_never(scheme)

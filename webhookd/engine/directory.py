@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
@@ -14,21 +12,21 @@ from webhookd.core.endpoint import DisabledReason, EndpointRecord, Health
 from webhookd.core.event import JSON_CONTENT_TYPE, Event
 from webhookd.core.health import disabled, enabled
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator
-from webhookd.core.payloads import Payload
 from webhookd.core.matching import mismatch
 from webhookd.core.news import News, of_health
+from webhookd.core.payloads import Payload
 from webhookd.core.ports import Clock, Page, Sender, Store
 from webhookd.core.services import EndpointSchema, EndpointView
 from webhookd.core.settings import EndpointDefinition
 from webhookd.core.verdict import is_acknowledged
-from webhookd.engine import reconcile
+from webhookd.engine import reconcile, rotation
 from webhookd.engine.announcer import Announcer
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
+from webhookd.engine.revision import patched
 from webhookd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError
 
 _SAMPLE = b'{"type":"webhookd.test"}'
-_SECRET_BYTES = 32
 
 
 class EndpointDirectory:
@@ -80,22 +78,18 @@ class EndpointDirectory:
         now_ms = self._clock.now_ms()
         new_id = endpoint_id or EndpointId(f"ep_{self._ids.mint(now_ms):016x}")
         given, secret, sample = _split(keys)
-        generated = None
-        if secret is None:
-            generated = secret = f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
         async with self._changing:
             if self._endpoints.get(new_id) is not None:
                 raise ConflictError("endpoint_exists", f"there is an endpoint {new_id!r} already")
-            definition = self.schema.resolve(new_id, given, secret=secret, sample=sample)
-            if generated is not None and not definition.rules.signatures:
-                generated = secret = None
-                definition = replace(definition, secret=None)
+            definition = self.schema.resolve(
+                new_id, given, secret=secret, sample=sample, make_secret=rotation.generated_secret
+            )
             record = EndpointRecord(
-                id=new_id, declared=False, created_at_ms=now_ms, given=given, secret=secret, sample=sample
+                id=new_id, declared=False, created_at_ms=now_ms, given=given, secret=definition.secret, sample=sample
             )
             await self._store.put_endpoints([record])
             self._endpoints.put(LiveEndpoint(record, definition))
-        return await self.show(new_id), generated
+        return await self.show(new_id), definition.secret if secret is None else None
 
     async def update(self, endpoint_id: EndpointId, patch: Mapping[str, object]) -> EndpointView:
         """See Directory."""
@@ -106,9 +100,14 @@ class EndpointDirectory:
             record = live.record
             secret = new_secret if "secret" in patch else record.secret
             sample = new_sample if "sample" in patch else record.sample
-            given = _merge_patch(record.given, changes)
+            given = patched(record.given, changes)
             definition = self.schema.resolve(endpoint_id, given, secret=secret, sample=sample)
             changed = replace(live.current_record(), given=given, secret=secret, sample=sample)
+            if "secret" in patch:
+                # Whoever sets a secret, and does not rotate to it, wants no other one to sign from now on.
+                changed = replace(changed, previous_secret=None, previous_secret_until_ms=None)
+            changed = rotation.without_expired(changed, now_ms=self._clock.now_ms())
+            definition = rotation.in_overlap(definition, changed)
             await self._put(changed)
             live.record, live.definition = changed, definition
             self._endpoints.put(live)
@@ -147,6 +146,24 @@ class EndpointDirectory:
             self._dispatcher.refresh(endpoint_id)
         return await self.show(endpoint_id)
 
+    async def rotate(
+        self, endpoint_id: EndpointId, *, overlap_seconds: float, secret: str | None
+    ) -> tuple[EndpointView, str]:
+        """See Directory."""
+        now_ms = self._clock.now_ms()
+        async with self._changing:
+            live = self._need(endpoint_id)
+            _need_undeclared(live)
+            record, definition = live.current_record(), _need_definition(live)
+            following = rotation.next_secret(record, definition) if secret is None else secret
+            definition = self.schema.resolve(endpoint_id, record.given, secret=following, sample=record.sample)
+            changed = rotation.rotated(record, following, overlap_ms=round(overlap_seconds * 1000), now_ms=now_ms)
+            await self._put(changed)
+            live.record, live.definition = changed, rotation.in_overlap(definition, changed)
+            self._endpoints.put(live)
+            self._dispatcher.refresh(endpoint_id)
+        return await self.show(endpoint_id), following
+
     async def test(self, endpoint_id: EndpointId) -> tuple[bool, Outcome]:
         """See Directory."""
         definition = _need_definition(self._need(endpoint_id))
@@ -172,6 +189,7 @@ class EndpointDirectory:
     def not_matched(self, event: Event, owed: Collection[EndpointId], *, limit: int) -> list[tuple[EndpointId, str]]:
         """See Directory."""
         reasons: list[tuple[EndpointId, str]] = []
+        payload = Payload(event.payload, event.content_type)
         for live in self._endpoints:
             if len(reasons) == limit:
                 break
@@ -183,7 +201,6 @@ class EndpointDirectory:
                 reason = mismatch(event.tenant, event.type, payload, live.definition)
             reasons.append((live.record.id, reason or "did not exist or take it when the event was accepted"))
         return reasons
-        payload = Payload(event.payload, event.content_type)
 
     async def reload(self, declared: Mapping[EndpointId, EndpointDefinition], schema: EndpointSchema) -> None:
         """Bring every endpoint in step with another configuration, or raise ConfigErrors with nothing changed."""
@@ -268,17 +285,3 @@ def _split(keys: Mapping[str, object]) -> tuple[dict[str, object], str | None, b
     if sample is not None and not isinstance(sample, bytes):
         raise TypeError("the sample must have been encoded by the border it came in by")
     return given, secret, sample
-
-
-def _merge_patch(target: Mapping[str, object], patch: Mapping[str, object]) -> dict[str, object]:
-    """Apply an RFC 7396 merge patch: null removes, objects merge, everything else replaces."""
-    merged = dict(target)
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, Mapping):
-            before = merged.get(key)
-            merged[key] = _merge_patch(before if isinstance(before, Mapping) else {}, value)
-        else:
-            merged[key] = value
-    return merged

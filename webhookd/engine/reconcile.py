@@ -16,6 +16,7 @@ from webhookd.core.services import EndpointSchema
 from webhookd.core.settings import EndpointDefinition
 from webhookd.engine.announcer import Announcer
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
+from webhookd.engine.rotation import in_overlap, without_expired
 from webhookd.errors import ConfigError, ConfigErrors, InvalidRequestError
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,9 @@ async def load(
     changed = _declared_records(records, declared, now_ms=now_ms)
     news = _news(records, changed, declared, now_ms=now_ms)
     records |= {record.id: record for record in changed}
-    for record in records.values():
+    kept = [without_expired(record, now_ms=now_ms) for record in records.values()]
+    changed += [record for record in kept if record is not records[record.id]]
+    for record in kept:
         if record.declared:
             endpoints.put(LiveEndpoint(record, declared.get(record.id)))
             continue
@@ -174,7 +177,8 @@ def _refuse_doubles(
 
 
 def _resolve(schema: EndpointSchema, record: EndpointRecord) -> EndpointDefinition:
-    return schema.resolve(record.id, record.given, secret=record.secret, sample=record.sample)
+    definition = schema.resolve(record.id, record.given, secret=record.secret, sample=record.sample)
+    return in_overlap(definition, record)
 
 
 def _words(error: InvalidRequestError) -> str:

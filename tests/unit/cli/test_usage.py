@@ -32,11 +32,11 @@ PATHS = [path for path, _ in COMMANDS]
 def test_the_commands_are_those_of_the_manual():
     leaves = {" ".join(path) for path, command in COMMANDS if not isinstance(command, click.Group)}
     assert leaves == {
-        *("serve", "check-config", "demo", "send", "status", "listen"),
+        *("serve", "check-config", "demo", "send", "status", "listen", "verify"),
         *("events list", "events show", "events resend"),
         *("deliveries list", "deliveries show", "deliveries resend", "deliveries cancel"),
         *("endpoints list", "endpoints show", "endpoints add", "endpoints update", "endpoints remove"),
-        *("endpoints test", "endpoints enable", "endpoints disable"),
+        *("endpoints test", "endpoints enable", "endpoints disable", "endpoints rotate-secret"),
     }
 
 

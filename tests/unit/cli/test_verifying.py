@@ -61,13 +61,13 @@ def test_a_secret_without_its_prefix_is_the_same_secret():
 
 @pytest.mark.parametrize(
     ("secret", "body"),
-    [("whsec_" + "A" * 32, BODY), (SECRET, BODY + b" ")],
+    [("whsec_" + "A" * 32, BODY), (SECRET, BODY.replace(b"1", b"2"))],
     ids=["another secret", "changed body"],
 )
 def test_a_wrong_secret_and_a_changed_body_look_alike(secret, body):
     reason = verify_standard(secret, HEADERS, body, NOW)
     assert reason is not None
-    assert "the secret is another one, or the body was changed" in reason
+    assert "wrong secret or changed body" in reason
 
 
 def test_another_id_does_not_match():

@@ -13,8 +13,9 @@ from webhookd.config.credentials import BASIC_AUTH_KEYS
 from webhookd.config.endpoints import FILE_ONLY_NAMES, IDENTITY_KEYS
 from webhookd.config.environment import SECTIONS
 from webhookd.config.listeners import LISTEN_KEYS, TOKEN_KEYS
-from webhookd.config.rules import DELIVERY_KEYS, GROWTH_KEYS, SIGNATURE_KEYS
+from webhookd.config.rules import DELIVERY_KEYS, GROWTH_KEYS
 from webhookd.config.secret_sources import SECRET_NAMES
+from webhookd.config.signatures import SIGNATURE_KEYS
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
 TEXT = EXAMPLE.read_text()
@@ -56,7 +57,7 @@ def test_every_key_of_the_tables_is_there():
     basic_auth = EVERYTHING["endpoints"]["crm"]["basic_auth"]
     assert set(basic_auth) == names(BASIC_AUTH_KEYS) | {"password_file"}
     assert set(EVERYTHING["profiles"]["flybuy"]["retry"]) == names(GROWTH_KEYS)
-    assert set(EVERYTHING["delivery"]["signatures"][0]) == names(SIGNATURE_KEYS)
+    assert set(EVERYTHING["profiles"]["legacy"]["signatures"][0]) == names(SIGNATURE_KEYS)
     assert {"profiles", "listen", "token", "endpoints", *SECTIONS} == set(EVERYTHING)
 
 

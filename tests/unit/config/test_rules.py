@@ -6,6 +6,7 @@ from webhookd.config.rules import DELIVERY_KEYS
 from webhookd.config.tables import show_table
 from webhookd.core.settings import (
     Acknowledgement,
+    Body,
     DeliveryRules,
     Gone,
     RetryGrowth,
@@ -28,6 +29,7 @@ gone = "fail"
 concurrency = 1
 rate = "30/m"
 ordered = true
+body = "envelope"
 headers = { X-B = "{tenant}", X-A = "1" }
 standard_headers = false
 signatures = []
@@ -49,6 +51,7 @@ def test_every_key_is_read(config):
         concurrency=1,
         rate_per_second=0.5,
         ordered=True,
+        body=Body.ENVELOPE,
         headers=(("X-B", "{tenant}"), ("X-A", "1")),
         standard_headers=False,
         signatures=(),
@@ -117,8 +120,8 @@ def test_a_signature_names_its_scheme(config):
         ("signatures = 'standard'", "signatures", "a list"),
         ("signatures = ['standard']", "signatures[0]", "must be a table such as"),
         ("signatures = [{}]", "signatures[0]", "needs a scheme"),
-        ("signatures = [{ scheme = 'stripe' }]", "signatures[0].scheme", "'stripe'; known: standard"),
-        ("signatures = [{ scheme = 'standard', header = 'x' }]", "signatures[0].header", "unknown key"),
+        ("signatures = [{ scheme = 'stripes' }]", "signatures[0].scheme", "'stripes'; known: standard, stripe"),
+        ("signatures = [{ scheme = 'standard', header = 'x' }]", "signatures[0].header", "for scheme template only"),
         ("signatures = [{ scheme = 'standard' }, { scheme = 'standard' }]", "signatures[1]", "second time"),
     ],
 )
