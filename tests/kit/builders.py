@@ -59,6 +59,7 @@ def event(
     content_type: str = JSON_CONTENT_TYPE,
     payload: bytes = PAYLOAD,
     accepted_at_ms: int = START_MS,
+    deliver_at_ms: int | None = None,
 ) -> Event:
     """Build an accepted event."""
     return Event(
@@ -68,6 +69,7 @@ def event(
         content_type=content_type,
         payload=payload,
         accepted_at_ms=accepted_at_ms,
+        deliver_at_ms=deliver_at_ms,
     )
 
 

@@ -137,10 +137,12 @@ def json_texts(draw) -> bytes:
 
 
 @given(
-    payload=json_texts(), order=st.permutations(["type", "payload", "tenant"]), space=st.sampled_from([b"", b" \r\n\t"])
+    payload=json_texts(),
+    order=st.permutations(["type", "payload", "tenant", "deliver_at"]),
+    space=st.sampled_from([b"", b" \r\n\t"]),
 )
 def test_every_json_payload_comes_through_byte_for_byte(payload, order, space):
-    values = {"type": b'"a"', "payload": payload, "tenant": b'"t"'}
+    values = {"type": b'"a"', "payload": payload, "tenant": b'"t"', "deliver_at": b'"2030-01-01T00:00:00Z"'}
     members = [b'"%b"%b:%b%b%b' % (key.encode(), space, space, values[key], space) for key in order]
     body = b"{" + space + b",".join(members) + b"}"
     ingest = Ingest(max_payload_bytes=1 << 20)

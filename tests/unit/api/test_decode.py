@@ -67,9 +67,19 @@ def test_what_is_left_out_has_its_default():
 
 
 def test_every_key_of_the_envelope_is_taken():
-    body = b'{"type":"a","tenant":"acme","content_type":"text/plain","idempotency_key":"k-1","payload":1}'
+    body = (
+        b'{"type":"a","tenant":"acme","content_type":"text/plain","idempotency_key":"k-1","payload":1,'
+        b'"deliver_at":"1970-01-01T00:00:01Z"}'
+    )
     assert drafts(body) == [
-        Draft(type="a", payload=b"1", tenant="acme", content_type="text/plain", idempotency_key="k-1")
+        Draft(
+            type="a",
+            payload=b"1",
+            tenant="acme",
+            content_type="text/plain",
+            idempotency_key="k-1",
+            deliver_at_ms=1000,
+        )
     ]
 
 
@@ -132,7 +142,12 @@ def test_what_is_not_one_json_object_with_each_key_once_is_malformed(body):
         (b'{"type":"a","payload":1,"content_type":"a/b\\r\\nx: y"}', "/content_type"),
         (b'{"type":"a","payload":1,"idempotency_key":7}', "/idempotency_key"),
         (b'{"type":"a","payload":1,"unknown":1}', "/unknown"),
-        (b'{"type":"a","payload":1,"deliver_at":"2030-01-01T00:00:00Z"}', "/deliver_at"),
+        (b'{"type":"a","payload":1,"deliver_at":"2030-01-01T00:00:00"}', "/deliver_at"),
+        (b'{"type":"a","payload":1,"deliver_at":"2030-01-01T00:00:00 01:00"}', "/deliver_at"),
+        (b'{"type":"a","payload":1,"deliver_at":"tomorrow"}', "/deliver_at"),
+        (b'{"type":"a","payload":1,"deliver_at":""}', "/deliver_at"),
+        (b'{"type":"a","payload":1,"deliver_at":1893456000}', "/deliver_at"),
+        (b'{"type":"a","payload":"\\ud800","deliver_at":"\\ud800"}', "/deliver_at"),
         (b'{"type":"a","payload":1,"a/b~c":1}', "/a~1b~0c"),
     ],
 )
@@ -273,10 +288,63 @@ def test_a_json_body_must_be_json_and_stays_as_it_is(content_type):
 
 
 @pytest.mark.parametrize(
-    "query", [b"tenant=a&tenant=b", b"tenan=a", b"tenant=", b"tenant=a%20b", b"deliver_at=now", b"x"]
+    "query",
+    [
+        b"tenant=a&tenant=b",
+        b"tenan=a",
+        b"tenant=",
+        b"tenant=a%20b",
+        b"deliver_at=now",
+        b"deliver_at=",
+        b"deliver_at=2030-01-01T00:00:00Z&deliver_at=2030-01-01T00:00:00Z",
+        b"x",
+    ],
 )
-def test_only_a_tenant_may_stand_in_the_query(query):
+def test_only_a_tenant_and_a_time_may_stand_in_the_query(query):
     assert refused(b"x", path=b"/v1/events/a", query=query, content_type=None)[0] == 422
+
+
+WHEN_MS = 1_893_456_000_000
+
+
+@pytest.mark.parametrize(
+    ("query", "tenant", "at_ms"),
+    [
+        (b"deliver_at=2030-01-01T00:00:00Z", "default", WHEN_MS),
+        (b"tenant=acme&deliver_at=2030-01-01T02%3A00%3A00.5%2B02:00", "acme", WHEN_MS + 500),
+        (b"deliver_at=2030-01-01T02:00:00+02:00&tenant=acme", "acme", WHEN_MS),
+    ],
+)
+def test_a_time_may_stand_in_the_query_also_with_a_plus_that_was_not_encoded(query, tenant, at_ms):
+    (found,) = drafts(b"x", path=b"/v1/events/a", query=query, content_type=b"text/plain")
+    assert (found.tenant, found.deliver_at_ms) == (tenant, at_ms)
+
+
+@pytest.mark.parametrize(
+    ("text", "at_ms"),
+    [
+        (b'"2030-01-01T00:00:00Z"', WHEN_MS),
+        (b'"2029-12-31t19:00:00.0009-05:00"', WHEN_MS),
+        (b'"1970-01-01T00:00:00.001Z"', 1),
+        (b'"0001-01-01T00:00:00+23:00"', 0),
+        (b"null", None),
+    ],
+)
+def test_a_time_of_delivery_is_read_to_the_millisecond(text, at_ms):
+    (found,) = drafts(b'{"type":"a","deliver_at":' + text + b',"payload":1}')
+    assert found == Draft(type="a", payload=b"1", deliver_at_ms=at_ms)
+
+
+def test_each_line_of_a_batch_has_its_own_time_of_delivery():
+    lines = [b'{"type":"a","payload":1,"deliver_at":"2030-01-01T00:00:00Z"}', b'{"type":"a","payload":2}']
+    assert [draft.deliver_at_ms for draft in drafts(b"\n".join(lines), content_type=NDJSON)] == [WHEN_MS, None]
+    wrong = b'{"type":"a","payload":2,"deliver_at":"soon"}'
+    assert refused(b"\n".join([*lines, wrong]), content_type=NDJSON) == (422, "invalid_event", ["/3/deliver_at"])
+
+
+def test_a_time_of_delivery_that_stands_there_twice_is_refused():
+    body = b'{"type":"a","payload":1,"deliver_at":"2030-01-01T00:00:00Z","deliver_at":"2031-01-01T00:00:00Z"}'
+    assert refused(body)[:2] == (400, "malformed_request")
 
 
 def test_the_envelope_route_takes_no_query():

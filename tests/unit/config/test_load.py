@@ -145,7 +145,7 @@ def test_an_unknown_key_comes_with_the_one_that_was_meant(config, text, key, mea
 
 @pytest.mark.parametrize(
     "name",
-    ["where", "proxy", "body"],
+    ["proxy"],
 )
 def test_keys_that_are_not_there_yet_are_unknown(config, name):
     key, sentence = config.complaint(f"[endpoints.a]\nurl='https://example.com'\nsignatures=[]\n{name} = 'x'")

@@ -92,6 +92,7 @@ def test_the_text_of_an_endpoint_leaves_out_what_is_as_in_delivery(config):
         "url",
         "tenant",
         "types",
+        "where",
         "description",
         "secret",
     }
