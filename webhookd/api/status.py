@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
+import orjson
 from aiohttp import web
 
+from webhookd.api.openapi import openapi_document
 from webhookd.api.params import no_query
 from webhookd.api.problems import UNAVAILABLE_RETRY_SECONDS, refuse
 from webhookd.api.replies import reply
 from webhookd.api.shapes import endpoint_json
 from webhookd.core.services import EngineStatus, Monitor
+from webhookd.core.settings import Role
 from webhookd.core.times import time_text
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -68,6 +71,16 @@ class StatusRoutes:
         if reason is not None:
             raise refuse(f"not_ready_{state}", 503, reason, retry_after_seconds=UNAVAILABLE_RETRY_SECONDS)
         return reply({"status": "ok"})
+
+    def describing(self, roles: Mapping[str, Role | None]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Return what answers with the description of these routes; whoever can connect may read it."""
+        document = orjson.dumps(openapi_document(roles, version=self._version))
+
+        async def openapi(request: web.Request) -> web.Response:
+            no_query(request)
+            return web.Response(body=document, content_type="application/json")
+
+        return openapi
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Return the metrics in Prometheus' text format."""
