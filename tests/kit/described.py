@@ -7,13 +7,16 @@ import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
 
+from webhookd.api.app import INGEST_ROUTES, routes
 from webhookd.api.openapi import problems_of
 from webhookd.api.spec.operations import OPERATIONS
 from webhookd.api.spec.schemas import SCHEMAS
+from webhookd.core.settings import Role
 
 _formats = FormatChecker(formats=())
 
@@ -46,7 +49,7 @@ def complaints_about(document: object, schema: Mapping[str, Any]) -> list[str]:
 
 def operation_of(method: str, target: str) -> str | None:
     """Return the route, by method and path template, that a request is for; None for none."""
-    path = target.partition("?")[0]
+    path = re.sub(r"(?i)\Ahttps?://[^/?]*", "", target).partition("?")[0]
     found = None
     for route in OPERATIONS:
         wanted, template = route.split(" ")
@@ -57,6 +60,19 @@ def operation_of(method: str, target: str) -> str | None:
             # A type may contain slashes, so the others are more exact.
             found = route if found is None or template != "/v1/events/{type}" else found
     return found
+
+
+class _Anything:
+    """Whatever is asked for is there; for a table of routes that nobody is going to call."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+def roles_of_routes() -> dict[str, Role | None]:
+    """Return the role that each route of the API needs, by method and path; None lets anybody in."""
+    rooms: list[Any] = [_Anything() for _ in signature(routes).parameters]
+    return {f"{route.method} {route.path}": route.role for route in routes(*rooms)} | INGEST_ROUTES
 
 
 @dataclass(slots=True)

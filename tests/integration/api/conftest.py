@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from tests.kit.described import Judge
 from tests.kit.fakes_api import House, Wire
 
 
@@ -52,8 +53,18 @@ class Client:
         self._connect = await (self.house.on_tcp(**how or {}) if tcp else self.house.on_unix(self._path, **how or {}))
 
     async def ask(self, data: bytes):
-        """Ask on a connection of its own."""
-        return await (await self.wire()).ask(data)
+        """Ask on a connection of its own; the answer must be one that the API's description promises."""
+        answer = await (await self.wire()).ask(data)
+        method, target = data.split(b" ", 2)[:2]
+        wrong = Judge().judge(
+            method.decode("latin-1"),
+            target.decode("latin-1"),
+            answer.status,
+            answer.headers.get("content-type", ""),
+            answer.body,
+        )
+        assert wrong == []
+        return answer
 
     def hang_up(self) -> None:
         for wire in self._wires:

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.house.test_docs import routes_with_roles
-from tests.kit.described import complaints_about
+from tests.kit.described import complaints_about, roles_of_routes
 from webhookd.api.openapi import openapi_document, problems_of
 from webhookd.api.problems import http_problem
 from webhookd.api.spec.operations import OPERATIONS
@@ -21,10 +20,9 @@ from webhookd.config.endpoints import API_ONLY_NAMES, ENDPOINT_KEYS
 from webhookd.config.filters import OPERATORS
 from webhookd.config.rules import GROWTH_KEYS
 from webhookd.config.signatures import SIGNATURE_KEYS
-from webhookd.core.settings import Role
 
 PACKAGE = Path(__file__).parents[3] / "webhookd"
-ROLES = {route: None if role == "none" else Role(role) for route, role in routes_with_roles().items()}
+ROLES = roles_of_routes()
 DOCUMENT = openapi_document(ROLES, version="9.9.9")
 
 every_route = pytest.mark.parametrize("route", OPERATIONS)
@@ -107,15 +105,20 @@ def test_the_keys_inside_of_keys_are_those_of_the_configuration():
 
 
 def slugs_in_the_code() -> set[str]:
-    """Return the first argument, where it is a literal, of everything that makes a problem."""
+    """Return what the package calls problems, where it makes them."""
     makers = {"refuse", "invalid", "InvalidRequestError", "ConflictError"}
-    found = {"not_found", "store_full", "store_unavailable", "internal", "unauthorized", "malformed_request"}
+    found: set[str] = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in makers and node.args:
-                match node.args[0]:
-                    case ast.Constant(value=str(slug)):
-                        found.add(slug)
+            if not isinstance(node, ast.Call):
+                continue
+            slugs = [word.value for word in node.keywords if word.arg == "slug"]
+            if getattr(node.func, "id", "") in makers:
+                slugs += node.args[:1]
+            for slug in slugs:
+                match slug:
+                    case ast.Constant(value=str(text)):
+                        found.add(text)
                     case ast.JoinedStr():
                         found |= {f"not_ready_{state}" for state in ("draining", "refusing", "stuck")}
     return found | {http_problem(status).slug for status in HTTPStatus if status >= 400}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webhookd.api.spec.shorthand import Operation, answer, ref, text
+from webhookd.api.spec.shorthand import Operation, answer, body, keys, ref, text
 
 DAEMON: dict[str, Operation] = {
     "GET /v1/status": Operation(
@@ -35,5 +35,24 @@ DAEMON: dict[str, Operation] = {
         tag="daemon",
         summary="Return this description",
         answers={200: answer("An OpenAPI 3.1 document.", {"type": "object"})},
+    ),
+    "POST /v1/backup": Operation(
+        name="backup",
+        tag="daemon",
+        summary="Copy the database to a file on the daemon's machine",
+        description="A consistent copy, checked before it gets its name; deliveries go on meanwhile.",
+        body=body(
+            keys(
+                {
+                    "path": text("An absolute path the daemon may write to.", pattern="^/"),
+                    "overwrite": {"type": "boolean", "default": False, "description": "Replace a file of this name."},
+                },
+                required=("path",),
+            ),
+            required=True,
+            example={"path": "/var/backups/webhookd/webhookd.db"},
+        ),
+        answers={200: answer("What was copied.", ref("Backup"))},
+        problems={409: ("backup_exists", "backup_running"), 422: ("backup_refused",), 500: ("backup_failed",)},
     ),
 }

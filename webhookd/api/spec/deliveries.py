@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from webhookd.api.spec.parameters import FILTERED
-from webhookd.api.spec.shorthand import ENDPOINT_ID_PATTERN, Operation, answer, in_path, query, ref, text
+from webhookd.api.spec.parameters import FILTERED, TENANT
+from webhookd.api.spec.shorthand import (
+    ENDPOINT_ID_PATTERN,
+    GLOB_PATTERN,
+    Operation,
+    answer,
+    in_path,
+    query,
+    ref,
+    text,
+)
 from webhookd.core.delivery import DeliveryState
 
 _DELIVERY = in_path("id", text(), "The delivery, `dlv_…`.")
@@ -44,5 +53,25 @@ DELIVERIES: dict[str, Operation] = {
         parameters=(_DELIVERY,),
         answers={200: answer("The delivery.", ref("Delivery"))},
         problems={409: ("delivery_ended",)},
+    ),
+    "GET /v1/attempts/stream": Operation(
+        name="stream_attempts",
+        tag="deliveries",
+        summary="Follow attempts live",
+        description="Server-sent events, until the client leaves: `attempt` with an `AttemptNotice` for each attempt "
+        "as it is recorded, `dropped` with a `count` of those lost because the client reads too slowly. A comment "
+        "every few seconds says that the daemon is still there.",
+        parameters=(
+            query("endpoint", text(pattern=ENDPOINT_ID_PATTERN), "Only at this endpoint."),
+            query("type", text(pattern=GLOB_PATTERN), "Only of event types this glob covers."),
+            TENANT,
+        ),
+        answers={
+            200: answer(
+                "The stream.",
+                text(contentMediaType="application/json", contentSchema=ref("AttemptNotice")),
+                media="text/event-stream",
+            )
+        },
     ),
 }

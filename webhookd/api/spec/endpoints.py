@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from webhookd.api.spec.endpoint_keys import DURATION_PATTERN
 from webhookd.api.spec.parameters import CURSOR, LIMIT
-from webhookd.api.spec.shorthand import Operation, answer, body, in_path, keys, ref, text
+from webhookd.api.spec.shorthand import (
+    GLOB_PATTERN,
+    Operation,
+    answer,
+    body,
+    in_path,
+    keys,
+    moment,
+    nullable,
+    ref,
+    text,
+)
 
 _ENDPOINT = in_path("id", text(), "The endpoint.")
 _ENDPOINT_PROBLEMS = {409: ("endpoint_declared",), 422: ("invalid_endpoint",)}
@@ -104,5 +115,39 @@ ENDPOINTS: dict[str, Operation] = {
             )
         },
         problems={409: ("endpoint_declared", "endpoint_removed", "no_secret"), 422: ("invalid_endpoint",)},
+    ),
+    "POST /v1/endpoints/{id}/replay": Operation(
+        name="replay",
+        tag="endpoints",
+        summary="Owe many ended deliveries again",
+        description="Due now, with a fresh schedule and age, and behind everything else the endpoint is owed.",
+        parameters=(_ENDPOINT,),
+        body=body(
+            keys(
+                {
+                    "since": nullable(moment("Accepted at or after.")),
+                    "until": nullable(moment("Accepted before.")),
+                    "states": {
+                        "type": "array",
+                        "items": {"type": "string", "enum": ["delivered", "dead", "cancelled"]},
+                        "minItems": 1,
+                        "default": ["dead"],
+                        "description": "How they ended.",
+                    },
+                    "types": {
+                        "type": "array",
+                        "items": text(pattern=GLOB_PATTERN),
+                        "maxItems": 100,
+                        "description": "Event types or globs; empty for every type.",
+                    },
+                    "dry_run": {"type": "boolean", "default": False, "description": "Only count."},
+                }
+            ),
+            example={"since": "2026-01-02T00:00:00Z", "states": ["dead"]},
+        ),
+        answers={
+            202: answer("How many are owed again.", ref("Count")),
+            200: answer("How many would be, after `dry_run`.", ref("Count")),
+        },
     ),
 }

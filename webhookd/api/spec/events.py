@@ -71,7 +71,7 @@ EVENTS: dict[str, Operation] = {
         problems=_INGEST_PROBLEMS
         | {
             413: ("payload_too_large", "batch_too_large"),
-            422: (*_INGEST_PROBLEMS[422], "empty_batch", "idempotency_key_misplaced"),
+            422: (*_INGEST_PROBLEMS[422], "empty_batch", "idempotency_key_misplaced", "idempotency_key_twice"),
         },
     ),
     "POST /v1/events/{type}": Operation(

@@ -197,6 +197,12 @@ SCHEMAS: dict[str, Json] = {
     "Attempt": shape(_ATTEMPT, description="One HTTP request for a delivery.", example=_EXAMPLE_ATTEMPT),
     "LastAttempt": shape({"delivery": _DELIVERY_ID} | _ATTEMPT),
     "AttemptError": _ERROR,
+    "AttemptNotice": shape(
+        {"delivery": _DELIVERY_ID, "event": _EVENT_ID, "type": _TYPE, "tenant": _TENANT, "endpoint": _ENDPOINT_ID}
+        | _ATTEMPT
+        | {"state": _DELIVERY["state"], "next_attempt_at": _DELIVERY["next_attempt_at"]},
+        description="An attempt as it is told to those who follow, with what became of its delivery.",
+    ),
     "Endpoint": shape(
         _SHOWN_KEYS,
         optional=_NOT_ALWAYS_SHOWN,
@@ -238,6 +244,16 @@ SCHEMAS: dict[str, Json] = {
             "endpoints": shape({"enabled": whole(), "disabled": whole()}),
             "attention": {"type": "array", "items": ref("Endpoint"), "maxItems": 100},
             "database": shape({"used_bytes": whole(), "wal_bytes": whole(), "free_bytes": whole()}),
+        }
+    ),
+    "Count": shape({"count": whole("Deliveries.")}),
+    "Backup": shape(
+        {
+            "path": text("Where it is."),
+            "size": whole("Bytes of the file."),
+            "duration_ms": _MILLISECONDS,
+            "events": whole("Events in it."),
+            "deliveries": whole("Deliveries in it."),
         }
     ),
     "Well": shape({"status": {"const": "ok"}}),
