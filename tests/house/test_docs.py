@@ -14,12 +14,8 @@ import click
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.kit.described import roles_of_routes
 from webhookd import config
-from webhookd.api.app import routes
-from webhookd.api.deliveries import DeliveryRoutes
-from webhookd.api.endpoints import EndpointRoutes
-from webhookd.api.events import EventRoutes
-from webhookd.api.status import StatusRoutes
 from webhookd.cli import main
 from webhookd.cli.exits import Exit
 from webhookd.config.environment import SECTIONS
@@ -105,16 +101,8 @@ def metric_names() -> set[str]:
 
 
 def routes_with_roles() -> dict[str, str]:
-    """Return the role that each route needs, by method and path; the two the front answers are not in its table."""
-    nobody = object()
-    table = routes(
-        EventRoutes(history=nobody, directory=nobody, desk=nobody),
-        EndpointRoutes(directory=nobody),
-        DeliveryRoutes(history=nobody, desk=nobody),
-        StatusRoutes(monitor=nobody, metrics_text=lambda: b"", version=""),
-    )
-    known = {f"{route.method} {route.path}": str(route.role or "none") for route in table}
-    return known | {"POST /v1/events": "ingest", "POST /v1/events/{type}": "ingest"}
+    """Return the role that each route needs, by method and path."""
+    return {route: str(role or "none") for route, role in roles_of_routes().items()}
 
 
 def commands_on(page: Path) -> Iterator[list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webhookd.api.spec.shorthand import Json, keys, nullable, text
+from webhookd.api.spec.shorthand import GLOB_PATTERN, Json, keys, nullable, text
 from webhookd.core.settings import Algorithm, Body, Encoding, Gone, KeyEncoding, Scheme
 
 DURATION_PATTERN = r"^[0-9]{1,16}(\.[0-9]{1,9})?(ms|s|m|h|d)$"
@@ -146,7 +146,7 @@ ENDPOINT_KEYS: dict[str, Json] = {
     "tenant": text("Whose events it gets; `*` for everybody's.", pattern=r"^(\*|[A-Za-z0-9_.-]{1,64})$"),
     "types": {
         "type": "array",
-        "items": text(pattern=r"^[A-Za-z0-9_.:/*?\[\]-]{1,256}$"),
+        "items": text(pattern=GLOB_PATTERN),
         "maxItems": 1000,
         "description": "Globs of event types; empty for every type.",
         "examples": [["order.*"]],

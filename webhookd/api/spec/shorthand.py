@@ -11,6 +11,7 @@ PROBLEM_MEDIA = "application/problem+json"
 
 EVENT_TYPE_PATTERN = r"^[A-Za-z0-9_.:/-]{1,128}$"
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+GLOB_PATTERN = r"^[A-Za-z0-9_.:/*?\[\]-]{1,256}$"
 ENDPOINT_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
