@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import math
 
+_CATCH_UP_SECONDS = 0.05
+
 
 class RateLimit:
-    """Spaces starts evenly, letting up to one second's worth (at least one) go at once after a pause.
+    """Spaces starts evenly, so that no second holds more of them than the rate, not even the first after a pause.
 
-    The generic cell rate algorithm: one number of state. Times are monotonic seconds.
+    One number of state. Times are monotonic seconds. A start that comes up to 50 ms late, as timers do, is made up for
+    by the ones after it, or a high rate would never be reached.
     """
 
-    __slots__ = ("_interval", "_paid_until", "_tolerance")
+    __slots__ = ("_interval", "_next_start")
 
     def __init__(self, per_second: float | None) -> None:
         self._interval = 0.0
-        self._paid_until = -math.inf
+        self._next_start = -math.inf
         self.change(per_second)
 
     def change(self, per_second: float | None) -> None:
         """Apply another rate; None is no limit. What is still to be waited is for the new rate to say."""
         interval = 1 / per_second if per_second else 0.0
-        self._paid_until += interval - self._interval
+        self._next_start += interval - self._interval
         self._interval = interval
-        self._tolerance = max(0.0, 1.0 - self._interval)
 
     def next_start(self) -> float:
         """Return the earliest moment at which another attempt may start; 0 where there was none to wait for."""
-        return max(0.0, self._paid_until - self._tolerance)
+        return max(0.0, self._next_start)
 
     def started(self, now: float) -> None:
         """Note that an attempt started at `now`."""
         if self._interval:
-            self._paid_until = max(self._paid_until, now) + self._interval
+            is_on_time = now - self._next_start <= _CATCH_UP_SECONDS
+            self._next_start = (self._next_start if is_on_time else now) + self._interval

@@ -1,4 +1,4 @@
-"""A rate spaces starts, and lets a second's worth go at once after a pause."""
+"""A rate spaces starts evenly, also after a pause, and late timers do not lower it."""
 
 from __future__ import annotations
 
@@ -25,25 +25,29 @@ def test_nothing_waits_before_the_first_start():
     assert RateLimit(0.001).next_start() == 0.0
 
 
-def test_a_seconds_worth_may_start_at_once_and_the_rest_evenly():
-    assert starts(RateLimit(4), 8, now=100.0) == [0, 0, 0, 0, 0.25, 0.5, 0.75, 1]
-
-
-@pytest.mark.parametrize(("per_second", "seconds"), [(1, 1.0), (0.5, 2.0), (1 / 64, 64.0)])
-def test_a_rate_of_at_most_one_a_second_is_strictly_even(per_second, seconds):
+@pytest.mark.parametrize(("per_second", "seconds"), [(4, 0.25), (1, 1.0), (0.5, 2.0), (1 / 64, 64.0)])
+def test_starts_are_evenly_spaced_from_the_first_on(per_second, seconds):
     assert starts(RateLimit(per_second), 4, now=100.0) == [0, seconds, 2 * seconds, 3 * seconds]
 
 
-def test_a_pause_saves_up_one_second_and_no_more():
+def test_a_pause_saves_nothing_up():
     limit = RateLimit(4)
     starts(limit, 100, now=100.0)
-    assert starts(limit, 5, now=100_000.0) == [0, 0, 0, 0, 0.25]
+    assert starts(limit, 3, now=100_000.0) == [0, 0.25, 0.5]
 
 
-def test_half_a_pause_saves_up_half_as_much():
+def test_a_start_that_comes_a_little_late_does_not_put_off_the_ones_after_it():
     limit = RateLimit(4)
-    starts(limit, 4, now=100.0)
-    assert starts(limit, 3, now=100.5) == [0, 0, 0.25]
+    limit.started(100.0)
+    limit.started(100.28125)
+    assert limit.next_start() == 100.5
+
+
+def test_a_start_that_comes_much_too_late_is_where_the_spacing_begins_anew():
+    limit = RateLimit(4)
+    limit.started(100.0)
+    limit.started(100.5)
+    assert limit.next_start() == 100.75
 
 
 def test_a_higher_rate_does_not_wait_for_the_lower_one_before_it():
