@@ -45,7 +45,8 @@ def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None
         setattr(session, str(param.name), value)
 
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
+# What is wrong with the file, a directory in its place included, is for whoever reads it to say: that is exit code 78.
+_CONFIG = click.Path(path_type=Path)
 
 _SHARED: dict[str, Callable[[Any], Any]] = {
     "server": click.option(
@@ -66,7 +67,7 @@ _SHARED: dict[str, Callable[[Any], Any]] = {
     "config": click.option(
         "-c",
         "--config",
-        type=_FILE,
+        type=_CONFIG,
         help="Configuration file. Default: ./webhookd.toml, $XDG_CONFIG_HOME/webhookd/config.toml, "
         "/etc/webhookd/config.toml.",
         expose_value=False,

@@ -177,3 +177,11 @@ def test_check_config_of_nothing_is_bad_configuration(tmp_path):
 def test_color_is_for_terminals_that_want_it():
     plain = run("events", "-h", color=True, env={"NO_COLOR": "1"}).output
     assert "\x1b[" not in plain
+
+
+@pytest.mark.parametrize("command", [("serve",), ("check-config",), ("status",)], ids=" ".join)
+def test_a_directory_for_a_configuration_file_is_bad_configuration(command, tmp_path):
+    result = run(*command, "-c", str(tmp_path))
+    assert result.exit_code == 78
+    assert str(tmp_path) in result.stderr
+    assert "directory" in result.stderr.lower()
