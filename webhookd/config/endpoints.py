@@ -25,6 +25,7 @@ from webhookd.config.targets import URL, check_target, target_of
 from webhookd.core.event import DEFAULT_TENANT, EVERY_TENANT, TENANT
 from webhookd.core.filtering import EVERYTHING
 from webhookd.core.ids import EndpointId, is_endpoint_id
+from webhookd.core.recipes import written_names
 from webhookd.core.services import SecretMaker
 from webhookd.core.settings import Body, DeliveryRules, EndpointDefinition, Settings
 from webhookd.core.signing import check_header
@@ -228,6 +229,9 @@ def build_endpoint(settings: Settings, written: Written, report: Report) -> Endp
     """
     where = written.where
     fields = read_table(ENDPOINT_KEYS, written.table, where, report, also=written.also)
+    if "signatures" in written.table:
+        # Where they drew a complaint, it would mislead to judge the rest by those of the profile.
+        fields.setdefault("signatures", ())
     rules = _resolve_rules(settings, fields, where, report)
     if written.secret is None and not written.secret_refused and written.make_secret is not None:
         written = replace(written, secret=written.make_secret(rules.signatures))
@@ -310,7 +314,10 @@ def _check_sample(written: Written, rules: DeliveryRules, report: Report) -> Non
 
 
 def _check_authorization(written: Written, rules: DeliveryRules, report: Report) -> None:
-    if "basic_auth" in written.table and any(name.lower() == "authorization" for name, _ in rules.headers):
-        report.complain(
-            (*written.where, "basic_auth"), "writes Authorization, and so do the configured headers: leave one out"
-        )
+    at = (*written.where, "basic_auth")
+    if "basic_auth" not in written.table:
+        return
+    if any(name.lower() == "authorization" for name, _ in rules.headers):
+        report.complain(at, "writes Authorization, and so do the configured headers: leave one out")
+    if "authorization" in written_names(rules.signatures):
+        report.complain(at, "writes Authorization, and so does a signature: leave one out")
