@@ -142,6 +142,7 @@ class Landing:
             )
 
     def _tell(self, flight: Flight, attempt: Attempt, verdict: Verdict, now_ms: int) -> None:
+        level, message = logging.INFO, "attempt.failed"
         fate: dict[str, object] = {}
         match verdict:
             case Delivered():
@@ -151,20 +152,21 @@ class Landing:
                     return
                 level, message = logging.DEBUG, "attempt.acknowledged"
             case RetryAt(due_at_ms, _):
-                level, message = logging.INFO, "attempt.failed"
                 fate = {"retry_in_seconds": round((due_at_ms - now_ms) / 1000, 3)}
-            case Dead(reason):
+            case Dead():
                 self._metrics.ended("dead")
-                level, message, fate = logging.WARNING, "delivery.died", {"reason": str(reason)}
             case StaysDelivered():
-                level, message = logging.INFO, "attempt.failed"
+                pass
             case _:
                 assert_never(verdict)
         outcome = attempt.outcome
         seen: dict[str, object] = {"status": outcome.status, "duration_ms": round(outcome.duration_ms, 1)}
         if outcome.error is not None:
             seen |= {"error": outcome.error.kind, "detail": outcome.error.text}
-        log.log(level, message, extra={"fields": self.names(flight) | seen | fate})
+        fields = self.names(flight) | seen
+        log.log(level, message, extra={"fields": fields | fate})
+        if isinstance(verdict, Dead):
+            log.warning("delivery.died", extra={"fields": fields | {"reason": str(verdict.reason)}})
 
 
 def _settlement(attempt: Attempt, work: Work, verdict: Verdict, now_ms: int) -> Settlement:

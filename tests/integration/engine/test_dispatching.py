@@ -142,6 +142,26 @@ async def test_ordered_deliveries_go_out_one_after_the_other(clock: VirtualClock
         assert [delivery.state for delivery in await engine.deliveries()][2] is DeliveryState.DEAD
 
 
+async def test_each_failed_attempt_is_a_line_of_the_log_and_the_death_one_more(
+    clock: VirtualClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = DeliveryRules(jitter=0.0, retry=RetryList((1.0,)))
+    with caplog.at_level("INFO", "webhookd.engine.landing"):
+        async with running_engine(clock, tmp_path, to("orders", rules=rules)) as engine:
+            engine.sender.script("orders", 500)
+            await engine.accept()
+            await clock.run_for(5)
+    lines = [(record.levelname, record.message, record.__dict__["fields"]) for record in caplog.records]
+    assert [(level, message, fields["attempt"]) for level, message, fields in lines] == [
+        ("INFO", "attempt.failed", 1),
+        ("INFO", "attempt.failed", 2),
+        ("WARNING", "delivery.died", 2),
+    ]
+    assert lines[0][2]["retry_in_seconds"] == 1.0
+    assert "retry_in_seconds" not in lines[1][2]
+    assert lines[2][2]["reason"] == "retries_exhausted"
+
+
 async def test_without_order_a_failure_holds_nothing_back(clock: VirtualClock, tmp_path: Path) -> None:
     async with running_engine(clock, tmp_path, to("orders")) as engine:
         engine.sender.script("orders", 500, 200)
