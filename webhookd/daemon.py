@@ -147,6 +147,7 @@ class Daemon:
             ids=self._ids,
             schema=schema,
         )
+        self.upkeep = Upkeep(clock=clock, store=self.store, storage=settings.storage)
         heartbeat = Heartbeat(
             clock=clock, store=self.store, dispatcher=self.dispatcher, metrics=self._metrics, alive=self._feed_watchdog
         )
@@ -172,7 +173,7 @@ class Daemon:
         )
         self._supervise(self.store.failure(), "the writer")
         self._supervise(self.recorder.run(), "the recorder")
-        self._supervise(Upkeep(clock=clock, store=self.store).run(), "retention")
+        self._supervise(self.upkeep.run(), "retention")
         self._supervise(heartbeat.run(), "the heartbeat")
         self._supervise(self._reload_when_asked(), "reloading")
         self._supervised |= {self.dispatcher.failed, self.api.failed}
@@ -305,6 +306,7 @@ class Daemon:
         self.sender.replace_network(network)
         self.dispatcher.resize(network.max_in_flight)
         self.api.apply(settings)
+        self.upkeep.storage = settings.storage
         self.store.apply(settings.storage, idempotency_window_seconds=settings.ingest.idempotency_window_seconds)
         self._say_what_is_in_force(network)
 

@@ -7,30 +7,46 @@ import logging
 from collections.abc import Callable
 
 from webhookd.core.ports import Clock, Store
+from webhookd.core.settings import Storage
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-_ROUND_SECONDS = 600.0
+_LONGEST_ROUND_SECONDS = 600.0
+_SHORTEST_ROUND_SECONDS = 1.0
+_ROUNDS_IN_A_LIFE = 10
+_FIRST_ROUND_SECONDS = 60.0
 _BREATH_SECONDS = 0.05
 _BEAT_SECONDS = 1.0
 _STEP_MS = 250
 
 
 class Upkeep:
-    """Runs retention every ten minutes, in batches small enough to be lost among other commits."""
+    """Runs retention every ten minutes, in batches small enough to be lost among other commits.
 
-    def __init__(self, *, clock: Clock, store: Store) -> None:
+    Where something is kept for less than 100 minutes the rounds are shorter, so that nothing stays longer than a tenth
+    beyond its time, or a second. `storage` may be replaced; it is looked at after each round.
+    """
+
+    def __init__(self, *, clock: Clock, store: Store, storage: Storage) -> None:
         self._clock = clock
         self._store = store
+        self.storage = storage
 
     async def run(self) -> None:
         """Prune until cancelled; what the store raises ends it."""
+        # Soon after the start, or a daemon that is restarted often would never come to it; not at once, since a wall
+        # clock that is wrong after boot is put right in the first seconds.
+        await self._clock.sleep(min(_FIRST_ROUND_SECONDS, self._round_seconds()))
         while True:
-            await self._clock.sleep(_ROUND_SECONDS)
             while await self._store.prune(now_ms=self._clock.now_ms()):
                 await self._clock.sleep(_BREATH_SECONDS)
+            await self._clock.sleep(self._round_seconds())
+
+    def _round_seconds(self) -> float:
+        shortest = min(self.storage.keep_delivered_seconds, self.storage.keep_dead_seconds)
+        return min(_LONGEST_ROUND_SECONDS, max(_SHORTEST_ROUND_SECONDS, shortest / _ROUNDS_IN_A_LIFE))
 
 
 class Heartbeat:

@@ -1,0 +1,82 @@
+"""When retention runs: soon after the start, then as often as what is kept asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.kit.clock import VirtualClock
+from webhookd.core.ports import Store
+from webhookd.core.settings import Storage
+from webhookd.engine.upkeep import Upkeep
+
+DAY = 86_400.0
+NOWHERE = Path("unused.db")
+
+
+class Pruned:
+    """A store that has nothing left to prune, and remembers when it was asked."""
+
+    def __init__(self, clock: VirtualClock, *batches: int) -> None:
+        self.clock, self.batches = clock, list(batches)
+        self.asked_at: list[float] = []
+
+    async def prune(self, *, now_ms: int) -> int:
+        assert now_ms == self.clock.now_ms()
+        self.asked_at.append(round(self.clock.monotonic() - 1000, 3))
+        return self.batches.pop(0) if self.batches else 0
+
+
+def upkeep(clock: VirtualClock, store: Pruned, *, delivered: float, dead: float = 30 * DAY) -> Upkeep:
+    storage = Storage(path=NOWHERE, keep_delivered_seconds=delivered, keep_dead_seconds=dead)
+    return Upkeep(clock=clock, store=cast("Store", store), storage=storage)
+
+
+@contextlib.asynccontextmanager
+async def running(kept: Upkeep):
+    task = asyncio.ensure_future(kept.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize(
+    ("delivered", "dead", "asked_at"),
+    [
+        (7 * DAY, 30 * DAY, [60, 660, 1260]),
+        (600.0, 30 * DAY, [60, 120, 180]),
+        (7 * DAY, 300.0, [30, 60, 90]),
+        (0.5, 0.5, [1, 2, 3]),
+    ],
+)
+async def test_rounds_come_as_often_as_the_shortest_time_asks_for(
+    clock: VirtualClock, delivered: float, dead: float, asked_at: list[float]
+) -> None:
+    store = Pruned(clock)
+    async with running(upkeep(clock, store, delivered=delivered, dead=dead)):
+        await clock.run_for(asked_at[-1] + 0.5)
+        assert store.asked_at == asked_at
+
+
+async def test_a_round_goes_on_until_nothing_is_left(clock: VirtualClock) -> None:
+    store = Pruned(clock, 1000, 1000, 7)
+    async with running(upkeep(clock, store, delivered=7 * DAY)):
+        await clock.run_for(61)
+        assert store.asked_at == [60, 60.05, 60.1, 60.15]
+
+
+async def test_a_reload_that_keeps_less_is_followed(clock: VirtualClock) -> None:
+    store = Pruned(clock)
+    kept = upkeep(clock, store, delivered=7 * DAY)
+    async with running(kept):
+        await clock.run_for(61)
+        kept.storage = Storage(path=NOWHERE, keep_delivered_seconds=100.0)
+        await clock.run_for(620)
+        assert store.asked_at == [60, 660, 670, 680]
