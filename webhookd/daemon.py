@@ -11,6 +11,7 @@ import random
 import signal
 import socket
 import sys
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
@@ -55,9 +56,19 @@ def run(config_path: Path | None) -> int:
     logs.configure()
     # The database thread must get hold of the interpreter between two callbacks of a busy loop.
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve_or_exit(config_path, settings))
+    logs.flush(_LOG_FLUSH_SECONDS)
+    return 0
+
+
+async def _serve_or_exit(config_path: Path | None, settings: Settings) -> None:
+    """Serve, and end the process where that fails while the loop still runs.
+
+    Were it closed first, the database's thread would have nobody to answer to, and leave a traceback saying so.
+    """
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config_path, settings))
+        await _serve(config_path, settings)
     except WebhookdError as error:
         log.critical("daemon.failed", extra={"fields": {"reason": str(error), "exit_code": error.exit_code}})
         _exit_now(error.exit_code)
@@ -66,8 +77,6 @@ def run(config_path: Path | None) -> int:
     except Exception:
         log.critical("daemon.crashed", exc_info=True, extra={"fields": {"exit_code": WebhookdError.exit_code}})
         _exit_now(WebhookdError.exit_code)
-    logs.flush(_LOG_FLUSH_SECONDS)
-    return 0
 
 
 async def _serve(config_path: Path | None, settings: Settings) -> None:
@@ -280,7 +289,7 @@ class Daemon:
         while True:
             await self._wants_reload.wait()
             self._wants_reload.clear()
-            systemd.notify("RELOADING=1")
+            systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             try:
                 await self._reload()
             except (ConfigErrors, StoreUnavailableError) as error:

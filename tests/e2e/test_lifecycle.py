@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -204,6 +205,7 @@ async def test_an_address_in_use_is_named(tmp_path: Path) -> None:
             code, said = await refused(daemon)
             assert code == 78
             assert address in said
+            assert [line for line in said.splitlines() if not line.startswith("{")] == []
 
 
 async def test_the_service_manager_hears_ready_watchdog_and_stopping(tmp_path: Path) -> None:
@@ -225,6 +227,12 @@ async def test_the_service_manager_hears_ready_watchdog_and_stopping(tmp_path: P
             await eventually(lambda: hears("READY=1"))
             await eventually(lambda: hears("WATCHDOG=1"))
             assert any(line.startswith("STATUS=") for line in heard)
+            heard.clear()
+            daemon.send_signal(signal.SIGHUP)
+            await eventually(lambda: hears("READY=1"))
+            said = [line for line in heard if not line.startswith(("WATCHDOG=", "STATUS="))]
+            assert [line.partition("=")[0] for line in said] == ["RELOADING", "MONOTONIC_USEC", "READY"]
+            assert 0 <= time.monotonic() - int(said[1].partition("=")[2]) / 1_000_000 < 20
             await daemon.terminate()
             await eventually(lambda: hears("STOPPING=1"))
 
