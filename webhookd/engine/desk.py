@@ -22,11 +22,13 @@ class DeliveryDesk:
     async def resend(self, delivery_id: DeliveryId) -> Delivery:
         """See Desk."""
         before = await self._store.delivery(delivery_id)
-        self._need_endpoint(before.endpoint_id)
-        # What is buffered was read before the resend and carries the old schedule.
-        self._dispatcher.withdraw(before.endpoint_id, delivery_id)
+        # In one turn of the loop with queueing the resend: a deletion that follows will end what it owes again.
+        if self._endpoints.get(before.endpoint_id) is None:
+            raise ConflictError(
+                "endpoint_gone", f"the endpoint {before.endpoint_id!r} this delivery was for no longer exists"
+            )
         delivery = await self._store.resend(delivery_id, now_ms=self._clock.now_ms())
-        self._dispatcher.wake(delivery.endpoint_id)
+        self._dispatcher.changed_on_disk(delivery.endpoint_id, delivery.id)
         return delivery
 
     async def resend_event(self, event_id: EventId, endpoint_id: EndpointId | None) -> list[Delivery]:
@@ -36,8 +38,7 @@ class DeliveryDesk:
             raise NotFoundError(msg)
         deliveries = await self._store.resend_event(event_id, endpoint_id, now_ms=self._clock.now_ms())
         for delivery in deliveries:
-            self._dispatcher.withdraw(delivery.endpoint_id, delivery.id)
-            self._dispatcher.wake(delivery.endpoint_id)
+            self._dispatcher.changed_on_disk(delivery.endpoint_id, delivery.id)
         return deliveries
 
     async def replay(self, which: ReplayFilter, *, dry_run: bool) -> int:
@@ -55,9 +56,5 @@ class DeliveryDesk:
     async def cancel(self, delivery_id: DeliveryId) -> Delivery:
         """See Desk."""
         delivery = await self._store.cancel(delivery_id, now_ms=self._clock.now_ms())
-        self._dispatcher.withdraw(delivery.endpoint_id, delivery_id)
+        self._dispatcher.changed_on_disk(delivery.endpoint_id, delivery.id)
         return delivery
-
-    def _need_endpoint(self, endpoint_id: EndpointId) -> None:
-        if self._endpoints.get(endpoint_id) is None:
-            raise ConflictError("endpoint_gone", f"the endpoint {endpoint_id!r} this delivery was for no longer exists")

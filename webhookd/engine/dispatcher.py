@@ -154,11 +154,12 @@ class Dispatcher:
         for endpoint_id in {endpoint_id for event in events for _, endpoint_id in event.deliveries}:
             self.wake(endpoint_id)
 
-    def withdraw(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> None:
-        """Forget a delivery that is buffered; one in flight cannot be called back."""
-        station = self._stations.get(endpoint_id)
+    def changed_on_disk(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> None:
+        """Follow a resend or a cancellation that has been committed; an attempt in flight cannot be called back."""
+        station = self._station(endpoint_id)
         if station is not None:
-            self._refills.withdraw(station, delivery_id)
+            self._refills.changed_on_disk(station, delivery_id, self._clock.now_ms())
+            self.wake(endpoint_id)
 
     def refresh(self, endpoint_id: EndpointId, *, gently: bool = False) -> None:
         """Follow a change of the endpoint's rules or status; `gently` opens its window at one, as after enabling."""

@@ -33,12 +33,14 @@ class OutboxBuffer:
     `disk_due_ms` is the due moment of the first row left on disk, None when there is none; `replay_due_ms` is that of
     replayed rows, which stand apart. First attempts and retries take turns, and every tenth turn is a replayed one's,
     as are those that nobody else wants.
+    A row that somebody else changes while it is in memory is read again (`changed_on_disk`).
     """
 
     __slots__ = (
+        "_changed_during_refill",
+        "_changed_in_flight",
         "_fresh",
         "_fresh_turn",
-        "_gone_during_refill",
         "_noted_during_refill",
         "_replay_noted_during_refill",
         "_replayed",
@@ -66,7 +68,8 @@ class OutboxBuffer:
         self._replayed: deque[Work] = deque()
         self._fresh_turn = True
         self._turns_since_replay = 0
-        self._gone_during_refill: set[DeliveryId] = set()
+        self._changed_in_flight: dict[DeliveryId, int] = {}
+        self._changed_during_refill: set[DeliveryId] = set()
         self._noted_during_refill: int | None = None
         self._replay_noted_during_refill: int | None = None
 
@@ -176,23 +179,28 @@ class OutboxBuffer:
     def release(self, delivery_id: DeliveryId, next_due_ms: int | None) -> None:
         """Forget an id whose outcome is on disk, where it is due again at `next_due_ms` (None: it has ended)."""
         self.known.discard(delivery_id)
-        if self.is_refilling:
-            self._gone_during_refill.add(delivery_id)
-        if next_due_ms is not None:
-            self.note_due(next_due_ms)
+        for due_ms in (next_due_ms, self._changed_in_flight.pop(delivery_id, None)):
+            if due_ms is not None:
+                self.note_due(due_ms)
 
-    def drop(self, delivery_id: DeliveryId) -> bool:
-        """Take one piece of buffered work out because it is no longer owed; return False when it is not buffered."""
+    def changed_on_disk(self, delivery_id: DeliveryId, due_ms: int) -> int:
+        """Forget what was read of a row that has been changed since and may be due at `due_ms`; return the bytes freed.
+
+        While it is in flight it stays known, and is looked at again when its outcome is on disk.
+        """
+        self.note_due(due_ms)
         if self.is_refilling:
-            self._gone_during_refill.add(delivery_id)
+            self._changed_during_refill.add(delivery_id)
         for queue in self._queues():
             for work in queue:
                 if work.id == delivery_id:
                     queue.remove(work)
                     self.known.discard(delivery_id)
                     self._uncharge(work)
-                    return True
-        return False
+                    return cost_bytes(work)
+        if delivery_id in self.known:
+            self._changed_in_flight[delivery_id] = due_ms
+        return 0
 
     def empty(self) -> int:
         """Let go of everything buffered, to be read again later; return the bytes this frees."""
@@ -211,23 +219,22 @@ class OutboxBuffer:
     def begin_refill(self) -> None:
         """Note that a read has begun; what happens here until `end_refill` may be missing from its answer."""
         self.is_refilling = True
-        self._gone_during_refill.clear()
+        self._changed_during_refill.clear()
         self._noted_during_refill = None
         self._replay_noted_during_refill = None
 
     def end_refill(self, work: Iterable[Work], next_due_ms: int | None, next_replay_ms: int | None = None) -> int:
-        """Take in what the read returned, but nothing that left memory meanwhile; return the bytes added."""
+        """Take in what the read returned, but nothing that was changed meanwhile; return the bytes added."""
         before = self.bytes
         self.is_refilling = False
         for piece in work:
-            if piece.id not in self._gone_during_refill:
+            if piece.id not in self._changed_during_refill:
                 self.add(piece)
         self.disk_due_ms, self.replay_due_ms = next_due_ms, next_replay_ms
         if self._noted_during_refill is not None:
             self.note_due(self._noted_during_refill)
         if self._replay_noted_during_refill is not None:
             self.note_replay_due(self._replay_noted_during_refill)
-        self._gone_during_refill.clear()
         return self.bytes - before
 
     def _queues(self) -> tuple[deque[Work], ...]:

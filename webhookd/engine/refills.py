@@ -76,11 +76,9 @@ class Refills:
         self._bytes += buffer.bytes - before
         return True
 
-    def withdraw(self, station: Station, delivery_id: DeliveryId) -> None:
-        """Take a delivery out of the station's buffer, if it is there."""
-        before = station.buffer.bytes
-        station.buffer.drop(delivery_id)
-        self._bytes -= before - station.buffer.bytes
+    def changed_on_disk(self, station: Station, delivery_id: DeliveryId, due_ms: int) -> None:
+        """Forget what was read of a row that has been changed since."""
+        self._bytes -= station.buffer.changed_on_disk(delivery_id, due_ms)
 
     def free(self, work: Work) -> None:
         """Note that work taken from a buffer is out of memory."""

@@ -27,29 +27,33 @@ INSERT_ATTEMPTS = RowStatement(
     width=14,
 )
 
-# An attempt is counted even where the delivery was ended meanwhile. One that was delivered before goes back to that.
+# A delivery that was ended while the attempt was in flight stays as it is, and so does one that was resent then and has
+# a fresh schedule before it, unless the attempt was acknowledged.
+_STANDS = "(d.state <> 'pending' OR (d.trigger = 'manual' AND told.trigger <> 'manual' AND told.state <> 'delivered'))"
+
+# The attempt is counted in any case. A delivery that was delivered before goes back to that.
 UPDATE_DELIVERIES = RowStatement(
     """
-    WITH told (id, number, state, reason, retries_used, due_at_ms, finished_at_ms) AS (VALUES """,
-    "({0}, {1}, {2}, {3}, {4}, {5}, {6})",
-    """)
+    WITH told (id, number, trigger, state, reason, retries_used, due_at_ms, finished_at_ms) AS (VALUES """,
+    "({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7})",
+    f""")
     UPDATE deliveries AS d SET
         attempt_count = max(d.attempt_count, told.number),
-        state = iif(d.state <> 'pending', d.state, iif(d.acknowledged_at_ms IS NULL, told.state, 'delivered')),
-        reason = iif(d.state <> 'pending', d.reason, iif(d.acknowledged_at_ms IS NULL, told.reason, NULL)),
-        trigger = 'scheduled',
-        replayed = 0,
-        retries_used = iif(d.state <> 'pending', d.retries_used, told.retries_used),
-        due_at_ms = iif(d.state <> 'pending' OR d.acknowledged_at_ms IS NOT NULL, NULL, told.due_at_ms),
+        state = iif({_STANDS}, d.state, iif(d.acknowledged_at_ms IS NULL, told.state, 'delivered')),
+        reason = iif({_STANDS}, d.reason, iif(d.acknowledged_at_ms IS NULL, told.reason, NULL)),
+        trigger = iif({_STANDS}, d.trigger, 'scheduled'),
+        replayed = iif({_STANDS}, d.replayed, 0),
+        retries_used = iif({_STANDS}, d.retries_used, told.retries_used),
+        due_at_ms = iif({_STANDS}, d.due_at_ms, iif(d.acknowledged_at_ms IS NULL, told.due_at_ms, NULL)),
         finished_at_ms = CASE
-            WHEN d.state <> 'pending' THEN d.finished_at_ms
+            WHEN {_STANDS} THEN d.finished_at_ms
             WHEN d.acknowledged_at_ms IS NOT NULL AND told.state <> 'delivered' THEN d.acknowledged_at_ms
             ELSE told.finished_at_ms
         END,
-        acknowledged_at_ms = NULL
+        acknowledged_at_ms = iif({_STANDS}, d.acknowledged_at_ms, NULL)
     FROM told WHERE d.id = told.id
     """,
-    width=7,
+    width=8,
 )
 
 FIND_DEATHS = """
@@ -93,6 +97,7 @@ def settle(db: sqlite3.Connection, settlements: Iterable[Settlement]) -> None:
         changes[attempt.delivery_id] = (
             attempt.delivery_id,
             attempt.number,
+            attempt.trigger.value,
             settlement.state.value,
             settlement.reason,
             settlement.retries_used,

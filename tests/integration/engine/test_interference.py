@@ -1,0 +1,100 @@
+"""What holds when operators, and refusals of the database, come in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit import builders
+from tests.kit.clock import START_MS, VirtualClock
+from tests.kit.engine import EngineUnderTest, running_engine
+from webhookd.core.attempt import Trigger
+from webhookd.core.delivery import DeliveryState
+from webhookd.core.settings import DeliveryRules, EndpointDefinition, RetryList
+from webhookd.errors import StoreUnavailableError
+
+ONE_AT_A_TIME = DeliveryRules(jitter=0.0, retry=RetryList((60.0,)), concurrency=1)
+IN_ORDER = DeliveryRules(jitter=0.0, retry=RetryList((3600.0,)), ordered=True)
+
+
+def orders(rules: DeliveryRules) -> EndpointDefinition:
+    return builders.endpoint(rules=rules, declared=True)
+
+
+def refuse(room: Any, call: str) -> None:
+    """Let the store refuse `call` where `room` makes it."""
+    store = room._store  # noqa: SLF001 - the seam itself is what is being cut
+
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            if name == call:
+                raise StoreUnavailableError(f"no {name} now")
+            return getattr(store, name)
+
+    room._store = Refusing()  # noqa: SLF001
+
+
+async def pending(engine: EngineUnderTest) -> int:
+    return sum(delivery.state is DeliveryState.PENDING for delivery in await engine.deliveries())
+
+
+async def test_a_resend_that_the_database_refuses_loses_nothing(clock: VirtualClock, tmp_path: Path) -> None:
+    async with running_engine(clock, tmp_path, orders(ONE_AT_A_TIME)) as engine:
+        engine.sender.script("orders", 200, latency=1.0)
+        await engine.accept(builders.draft(), builders.draft())
+        await clock.run_for(0.5)
+        _, waiting = await engine.deliveries()
+        refuse(engine.desk, "resend")
+        with pytest.raises(StoreUnavailableError):
+            await engine.desk.resend(waiting.id)
+        await clock.run_for(10)
+        assert await pending(engine) == 0
+
+
+async def test_cancelling_the_head_of_an_ordered_endpoint_lets_the_next_one_go(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    async with running_engine(clock, tmp_path, orders(IN_ORDER)) as engine:
+        engine.sender.script("orders", 500, 200)
+        await engine.accept(builders.draft(), builders.draft())
+        await clock.run_for(1)
+        head, after = await engine.deliveries()
+        await engine.desk.cancel(head.id)
+        await clock.run_for(1)
+        assert [sent.delivery_id for sent in engine.sent()] == [head.id, after.id]
+
+
+async def test_a_delivery_resent_while_in_flight_begins_afresh_when_the_attempt_fails(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    """The attempt under way was the last of the old schedule, which must not end the delivery that was just resent."""
+    async with running_engine(clock, tmp_path, orders(ONE_AT_A_TIME)) as engine:
+        engine.sender.script("orders", 500, latency=10.0)
+        await engine.accept()
+        await clock.run_for(75)
+        (last_chance,) = await engine.deliveries()
+        assert (last_chance.attempt_count, len(engine.sent())) == (1, 2)
+        await engine.desk.resend(last_chance.id)
+        await clock.run_for(200)
+        assert [(sent.trigger, sent.at_ms - START_MS) for sent in engine.sent()] == [
+            (Trigger.SCHEDULED, 0),
+            (Trigger.SCHEDULED, 70_000),
+            (Trigger.MANUAL, 80_000),
+            (Trigger.SCHEDULED, 150_000),
+        ]
+        (dead,) = await engine.deliveries()
+        assert (dead.state, dead.attempt_count) == (DeliveryState.DEAD, 4)
+
+
+async def test_an_attempt_acknowledged_after_a_resend_settles_it(clock: VirtualClock, tmp_path: Path) -> None:
+    async with running_engine(clock, tmp_path, orders(ONE_AT_A_TIME)) as engine:
+        engine.sender.script("orders", 200, latency=10.0)
+        await engine.accept()
+        await clock.run_for(5)
+        (under_way,) = await engine.deliveries()
+        await engine.desk.resend(under_way.id)
+        await clock.run_for(60)
+        assert await pending(engine) == 0
+        assert len(engine.sent()) == 1
