@@ -248,9 +248,10 @@ class Dispatcher:
         """Start attempts, one for each station in turn, while there is room."""
         if not self._is_running or self._recorder.is_congested:
             return
-        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
         for lane, ring in self._rings.items():
             while ring and self._lanes.has_room(lane):
+                # By the time of before, a station that came back into the ring since would be refused for ever.
+                now, now_ms = self._clock.monotonic(), self._clock.now_ms()
                 station = ring.popleft()
                 station.ring = None
                 if station.may_send(now, now_ms):

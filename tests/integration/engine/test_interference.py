@@ -98,3 +98,29 @@ async def test_an_attempt_acknowledged_after_a_resend_settles_it(clock: VirtualC
         await clock.run_for(60)
         assert await pending(engine) == 0
         assert len(engine.sent()) == 1
+
+
+async def test_a_rate_that_comes_free_while_attempts_are_started_does_not_go_round_for_ever(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    """Time passes between two lines of code too: here, a tenth of a millisecond at every look at the clock."""
+
+    class Creeping(VirtualClock):
+        def monotonic(self) -> float:
+            self._monotonic_ns += 100_000
+            looks.append(1)
+            assert len(looks) < 50_000, "it goes round for ever"
+            return super().monotonic()
+
+    looks: list[int] = []
+    rules = DeliveryRules(jitter=0.0, rate_per_second=20_000.0)
+    async with running_engine(Creeping(), tmp_path, orders(rules), max_in_flight=256) as engine:
+        station = engine.dispatcher._station(builders.ORDERS)  # noqa: SLF001
+        assert station is not None
+        station.window.size = 32
+        now = engine.clock.monotonic() + 0.5
+        while station.rate.next_start() <= now:
+            station.rate.started(now)
+        await engine.accept(*[builders.draft() for _ in range(100)])
+        await engine.clock.run_for(1)
+        assert len(engine.sent()) == 100
