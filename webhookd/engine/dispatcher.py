@@ -218,7 +218,7 @@ class Dispatcher:
             if not_before - now > _LET_GO_AFTER_SECONDS:
                 self._refills.empty(station)
             self._alarms.set(station, not_before)
-        elif station.window.allows(station.busy, now):
+        elif station.has_room(now):
             if not station.has_a_turn(now_ms):
                 if buffer:
                     # What is buffered may have to make room for the very read that it waits for.
@@ -292,8 +292,7 @@ class Dispatcher:
         self._lanes.leave(flight.lane)
         self._refills.free(flight.work)
         self._landing.land(flight, outcome)
-        if not flight.is_ordered:
-            station.busy -= 1
+        station.busy -= 1
         self._review(station)
         self._refills.go_on()
         self._pump()
@@ -318,10 +317,9 @@ class Dispatcher:
         for record in records:
             station, settlement = record.station, record.settlement
             station.buffer.release(settlement.attempt.delivery_id, settlement.due_at_ms)
-            if record.is_ordered:
-                station.busy -= 1
-                if settlement.due_at_ms is not None:
-                    self._refills.empty(station)
+            if station.is_ordered and settlement.due_at_ms is not None:
+                # It has to go before all that is buffered behind it.
+                self._refills.empty(station)
             self._review(station)
         self._pump()
 

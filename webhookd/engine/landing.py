@@ -79,7 +79,7 @@ class Landing:
             news = of_death(
                 station.live.health, subject=station.live.subject, at_ms=now_ms, cause=cause, end=verdict.reason
             )
-        self._recorder.record(Record(station, _settlement(attempt, work, verdict, now_ms), flight.is_ordered, news))
+        self._recorder.record(Record(station, _settlement(attempt, work, verdict, now_ms), news))
         self._metrics.attempt(
             work.endpoint_id, outcome_label(outcome, acknowledged=whose is Blame.NONE), outcome.duration_ms / 1000
         )

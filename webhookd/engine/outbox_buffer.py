@@ -41,6 +41,7 @@ class OutboxBuffer:
         "_changed_in_flight",
         "_fresh",
         "_fresh_turn",
+        "_is_refill_stale",
         "_noted_during_refill",
         "_replay_noted_during_refill",
         "_replayed",
@@ -72,6 +73,7 @@ class OutboxBuffer:
         self._changed_during_refill: set[DeliveryId] = set()
         self._noted_during_refill: int | None = None
         self._replay_noted_during_refill: int | None = None
+        self._is_refill_stale = False
 
     def __len__(self) -> int:
         return len(self._fresh) + len(self._retries) + len(self._replayed)
@@ -179,9 +181,13 @@ class OutboxBuffer:
     def release(self, delivery_id: DeliveryId, next_due_ms: int | None) -> None:
         """Forget an id whose outcome is on disk, where it is due again at `next_due_ms` (None: it has ended)."""
         self.known.discard(delivery_id)
-        for due_ms in (next_due_ms, self._changed_in_flight.pop(delivery_id, None)):
-            if due_ms is not None:
-                self.note_due(due_ms)
+        if next_due_ms is not None:
+            self.note_due(next_due_ms)
+        changed_due_ms = self._changed_in_flight.pop(delivery_id, None)
+        if changed_due_ms is not None:
+            self.note_due(changed_due_ms)
+            # The read was told to leave it out, and may have found what has to wait behind it.
+            self._is_refill_stale = self.is_refilling
 
     def changed_on_disk(self, delivery_id: DeliveryId, due_ms: int) -> int:
         """Forget what was read of a row that has been changed since and may be due at `due_ms`; return the bytes freed.
@@ -203,15 +209,13 @@ class OutboxBuffer:
         return 0
 
     def empty(self) -> int:
-        """Let go of everything buffered, to be read again later; return the bytes this frees."""
+        """Let go of everything buffered or just being read, to be read again later; return the bytes this frees."""
         freed = self.bytes
+        self._is_refill_stale = self.is_refilling
         for queue in self._queues():
             for work in queue:
                 self.known.discard(work.id)
-                if work.replayed:
-                    self.note_replay_due(work.due_at_ms)
-                else:
-                    self.note_due(work.due_at_ms)
+                self._note_on_disk(work)
             queue.clear()
         self.bytes = self.replayed_bytes = 0
         return freed
@@ -222,15 +226,18 @@ class OutboxBuffer:
         self._changed_during_refill.clear()
         self._noted_during_refill = None
         self._replay_noted_during_refill = None
+        self._is_refill_stale = False
 
     def end_refill(self, work: Iterable[Work], next_due_ms: int | None, next_replay_ms: int | None = None) -> int:
         """Take in what the read returned, but nothing that was changed meanwhile; return the bytes added."""
         before = self.bytes
         self.is_refilling = False
-        for piece in work:
-            if piece.id not in self._changed_during_refill:
-                self.add(piece)
         self.disk_due_ms, self.replay_due_ms = next_due_ms, next_replay_ms
+        for piece in work:
+            if self._is_refill_stale or piece.id in self._changed_during_refill:
+                self._note_on_disk(piece)
+            else:
+                self.add(piece)
         if self._noted_during_refill is not None:
             self.note_due(self._noted_during_refill)
         if self._replay_noted_during_refill is not None:
@@ -239,6 +246,12 @@ class OutboxBuffer:
 
     def _queues(self) -> tuple[deque[Work], ...]:
         return self._fresh, self._retries, self._replayed
+
+    def _note_on_disk(self, work: Work) -> None:
+        if work.replayed:
+            self.note_replay_due(work.due_at_ms)
+        else:
+            self.note_due(work.due_at_ms)
 
     def _uncharge(self, work: Work) -> None:
         self.bytes -= cost_bytes(work)

@@ -25,11 +25,10 @@ _REPEAT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A settlement, the station it came from, whether that waits for it to be on disk, and what is to be told of it."""
+    """A settlement, the station it came from, and what is to be told of it."""
 
     station: Station
     settlement: Settlement
-    is_ordered: bool
     news: tuple[News, ...] = ()
 
 

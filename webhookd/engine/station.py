@@ -14,8 +14,7 @@ from webhookd.engine.outbox_buffer import OutboxBuffer
 class Station:
     """The dispatching state of one endpoint; lives as long as the endpoint once it has had work.
 
-    `busy` counts attempts in flight; with `ordered`, an attempt stays in it until its outcome is on disk, so that a
-    crash can repeat the last delivery but never send an earlier one after a later one. Moments are monotonic seconds.
+    `busy` counts attempts in flight. Moments are monotonic seconds.
     """
 
     __slots__ = (
@@ -74,14 +73,19 @@ class Station:
         """Say whether something buffered may be taken; in order, whatever is buffered comes before what is on disk."""
         return len(self.buffer) > 0 if self.is_ordered else self.buffer.has_a_turn(now_ms)
 
+    def has_room(self, now: float) -> bool:
+        """Say whether the window, and the order if there is one, let another attempt start.
+
+        In order, an attempt keeps the next one waiting until its outcome is on disk: a crash can then repeat the last
+        delivery but never send an earlier one after a later one.
+        """
+        if self.is_ordered and len(self.buffer.known) > len(self.buffer):
+            return False
+        return self.window.allows(self.busy, now)
+
     def may_send(self, now: float, now_ms: int) -> bool:
         """Say whether an attempt may start at this moment, as far as the endpoint is concerned."""
-        return (
-            self.is_active
-            and self.has_a_turn(now_ms)
-            and self.window.allows(self.busy, now)
-            and self.not_before() <= now
-        )
+        return self.is_active and self.has_a_turn(now_ms) and self.has_room(now) and self.not_before() <= now
 
     def take(self) -> tuple[Work, EndpointDefinition]:
         """Return the next piece of buffered work and the rules it is sent by; only for a station that may send."""
@@ -99,7 +103,7 @@ class Station:
 class Flight:
     """One attempt in the air."""
 
-    __slots__ = ("definition", "has_landed", "is_ordered", "lane", "started", "started_ms", "station", "work")
+    __slots__ = ("definition", "has_landed", "lane", "started", "started_ms", "station", "work")
 
     def __init__(
         self,
@@ -118,7 +122,6 @@ class Flight:
         self.started = started
         self.started_ms = started_ms
         self.has_landed = False
-        self.is_ordered = definition.rules.ordered
 
 
 def _cap(rules: DeliveryRules) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,10 @@ import pytest
 
 from tests.kit import builders
 from tests.kit.clock import START_MS, VirtualClock
-from tests.kit.engine import EngineUnderTest, running_engine
+from tests.kit.engine import EngineUnderTest, SimpleSchema, running_engine
 from webhookd.core.attempt import Trigger
 from webhookd.core.delivery import DeliveryState
+from webhookd.core.ids import EndpointId
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, RetryList
 from webhookd.errors import StoreUnavailableError
 
@@ -124,3 +127,31 @@ async def test_a_rate_that_comes_free_while_attempts_are_started_does_not_go_rou
         await engine.accept(*[builders.draft() for _ in range(100)])
         await engine.clock.run_for(1)
         assert len(engine.sent()) == 100
+
+
+class OrderInKeys(SimpleSchema):
+    """Resolves API-made endpoints to order or none, as the key says."""
+
+    def resolve(self, endpoint_id: EndpointId, given: Mapping[str, object], **more: Any) -> EndpointDefinition:
+        definition = super().resolve(endpoint_id, given, **more)
+        return replace(definition, rules=replace(IN_ORDER, ordered=given.get("ordered") is True))
+
+
+async def test_order_asked_for_later_waits_for_what_is_in_flight_to_be_recorded(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    """Without, the first would come back from disk as a retry behind deliveries that were accepted after it."""
+    async with running_engine(clock, tmp_path) as engine:
+        engine.directory.schema = OrderInKeys()
+        await engine.directory.create(builders.ORDERS, {})
+        engine.sender.script("orders", 500, 200, latency=1.0)
+        await engine.accept()
+        await clock.run_for(0.5)
+        await engine.directory.update(builders.ORDERS, {"ordered": True})
+        await engine.accept()
+        failing = engine.fail_settling(StoreUnavailableError("for a while"))
+        await clock.run_for(2)
+        failing.clear()
+        await clock.run_for(5000)
+        first, second = await engine.deliveries()
+        assert [sent.delivery_id for sent in engine.sent()] == [first.id, first.id, second.id]

@@ -17,8 +17,8 @@ def test_what_is_resent_between_its_outcome_and_the_word_of_it_is_looked_for_on_
     buffer.begin_refill()
     assert work.id in buffer.known
     buffer.release(work.id, None)
-    buffer.end_refill([], None)
-    assert buffer.disk_due_ms == NOW_MS
+    buffer.end_refill([builders.work()], None)
+    assert (len(buffer), buffer.disk_due_ms) == (0, NOW_MS)
 
 
 def test_what_was_read_before_a_change_is_read_again() -> None:
@@ -27,6 +27,15 @@ def test_what_was_read_before_a_change_is_read_again() -> None:
     buffer.changed_on_disk(work.id, NOW_MS)
     buffer.end_refill([work], None)
     assert (len(buffer), buffer.disk_due_ms) == (0, NOW_MS)
+
+
+def test_what_is_being_read_while_the_buffer_is_emptied_is_read_again() -> None:
+    """The rules it is read by, such as the order, may be what has changed."""
+    buffer, work = OutboxBuffer(), builders.work()
+    buffer.begin_refill()
+    buffer.empty()
+    buffer.end_refill([work], None)
+    assert (len(buffer), buffer.bytes, buffer.disk_due_ms) == (0, 0, work.due_at_ms)
 
 
 def test_a_change_of_what_is_buffered_frees_its_memory() -> None:
