@@ -93,12 +93,14 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Find out what is owed, and begin."""
-        self._is_running = True
         for head in await self._store.heads():
             station = self._station(head.endpoint_id)
             if station is not None:
                 station.buffer.note_head(head)
-                self._review(station)
+        self._is_running = True
+        # Not only those with heads: events may have been committed since that reading.
+        for station in self._stations.values():
+            self._review(station)
         self._pump()
 
     async def drain(self, grace_seconds: float) -> int:
@@ -132,7 +134,8 @@ class Dispatcher:
             # In an ordered outbox whatever waits on disk is older, and its due moment counts for all behind it.
             if station.is_ordered and buffer.first_on_disk_ms() is not None and not buffer.is_refilling:
                 continue
-            if not (station.is_active and self._refills.take_in(station, piece, now_ms)):
+            # Before the start it is not known what waits on disk.
+            if not (self._is_running and station.is_active and self._refills.take_in(station, piece, now_ms)):
                 buffer.note_due(piece.due_at_ms)
             self._review(station)
         self._pump()

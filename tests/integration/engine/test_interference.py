@@ -16,7 +16,9 @@ from webhookd.core.attempt import Trigger
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.ids import EndpointId
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, RetryList
+from webhookd.engine.dispatcher import Dispatcher
 from webhookd.errors import StoreUnavailableError
+from webhookd.metrics import Metrics
 
 ONE_AT_A_TIME = DeliveryRules(jitter=0.0, retry=RetryList((60.0,)), concurrency=1)
 IN_ORDER = DeliveryRules(jitter=0.0, retry=RetryList((3600.0,)), ordered=True)
@@ -155,3 +157,26 @@ async def test_order_asked_for_later_waits_for_what_is_in_flight_to_be_recorded(
         await clock.run_for(5000)
         first, second = await engine.deliveries()
         assert [sent.delivery_id for sent in engine.sent()] == [first.id, first.id, second.id]
+
+
+async def test_an_event_accepted_during_the_start_waits_for_what_is_owed_in_order_before_it(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    """Producers are listened to before it is known what waits on disk."""
+    async with running_engine(clock, tmp_path, orders(IN_ORDER)) as engine:
+        await engine.dispatcher.drain(0.0)
+        await engine.accept(builders.draft(), builders.draft())
+        engine.dispatcher = engine.intake._dispatcher = Dispatcher(  # noqa: SLF001 - the next life of the same parts
+            clock=clock,
+            store=engine.store,
+            sender=engine.sender,
+            endpoints=engine.endpoints,
+            recorder=engine.recorder,
+            metrics=Metrics(version="test"),
+            draw=lambda: 0.0,
+            max_in_flight=64,
+        )
+        await engine.accept()
+        await engine.dispatcher.start()
+        await clock.run_for(1)
+        assert [sent.delivery_id for sent in engine.sent()] == [delivery.id for delivery in await engine.deliveries()]
