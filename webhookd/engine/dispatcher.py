@@ -178,10 +178,12 @@ class Dispatcher:
 
     def forget(self, endpoint_id: EndpointId) -> None:
         """Drop all that is known of a deleted endpoint."""
-        station = self._stations.pop(endpoint_id, None)
+        station = self._stations.get(endpoint_id)
         if station is not None:
             self._refills.empty(station)
             station.is_closed = True
+            self._drop_if_done(station)
+            self._pump()
 
     def resize(self, max_in_flight: int) -> None:
         """Change the bound on requests in flight."""
@@ -197,11 +199,21 @@ class Dispatcher:
 
     def _station(self, endpoint_id: EndpointId) -> Station | None:
         station = self._stations.get(endpoint_id)
+        if station is not None and not station.is_closed:
+            return station
+        live = self._endpoints.get(endpoint_id)
+        if live is None:
+            return None
         if station is None:
-            live = self._endpoints.get(endpoint_id)
-            if live is not None:
-                station = self._stations[endpoint_id] = Station(live)
+            station = self._stations[endpoint_id] = Station(live)
+        else:
+            station.open(live)
         return station
+
+    def _drop_if_done(self, station: Station) -> None:
+        """Drop a deleted endpoint's station, unless what it knows must not be sent for another endpoint of that id."""
+        if station.is_closed and not station.buffer.known:
+            self._stations.pop(station.live.record.id, None)
 
     def _review(self, station: Station) -> None:
         """Put the station where it belongs now: into a ring, the queue for refills, among the alarms, or nowhere."""
@@ -323,6 +335,7 @@ class Dispatcher:
             if station.is_ordered and settlement.due_at_ms is not None:
                 # It has to go before all that is buffered behind it.
                 self._refills.empty(station)
+            self._drop_if_done(station)
             self._review(station)
         self._pump()
 

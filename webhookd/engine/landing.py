@@ -57,13 +57,9 @@ class Landing:
         station, work, rules = flight.station, flight.work, flight.definition.rules
         now_ms = self._clock.now_ms()
         now = self._clock.monotonic()
-        age = age_ms(station.live.health, owed_since_ms=work.owed_since_ms, now_ms=now_ms)
+        age = age_ms(flight.live.health, owed_since_ms=work.owed_since_ms, now_ms=now_ms)
         verdict = judge(work, outcome, rules, now_ms=now_ms, age_ms=age, draw=self._draw())
         whose = blame(outcome, rules)
-        self._feed_back(station, outcome, whose, now, flight.started)
-        hold_ms = hold_until_ms(outcome, rules, now_ms=now_ms)
-        if hold_ms is not None:
-            station.held_until = max(station.held_until, now + (hold_ms - now_ms) / 1000)
         attempt = Attempt(
             delivery_id=work.id,
             number=work.attempt_count + 1,
@@ -71,13 +67,17 @@ class Landing:
             started_at_ms=flight.started_ms,
             outcome=outcome,
         )
-        if not station.is_closed:
+        if not flight.is_of_the_past:
+            self._feed_back(station, outcome, whose, now, flight.started)
+            hold_ms = hold_until_ms(outcome, rules, now_ms=now_ms)
+            if hold_ms is not None:
+                station.held_until = max(station.held_until, now + (hold_ms - now_ms) / 1000)
             self._change_health(flight, attempt, verdict, whose, now_ms)
         news: tuple[News, ...] = ()
         if isinstance(verdict, Dead):
             cause = Cause(work=work, outcome=outcome)
             news = of_death(
-                station.live.health, subject=station.live.subject, at_ms=now_ms, cause=cause, end=verdict.reason
+                flight.live.health, subject=flight.live.subject, at_ms=now_ms, cause=cause, end=verdict.reason
             )
         self._recorder.record(Record(station, _settlement(attempt, work, verdict, now_ms), news))
         self._metrics.attempt(
@@ -113,7 +113,7 @@ class Landing:
             station.pace.answered(outcome.duration_ms / 1000)
 
     def _change_health(self, flight: Flight, attempt: Attempt, verdict: Verdict, whose: Blame, now_ms: int) -> None:
-        live, rules = flight.station.live, flight.definition.rules
+        live, rules = flight.live, flight.definition.rules
         name = (attempt.delivery_id, attempt.number)
         before = live.health
         if isinstance(verdict, Delivered):

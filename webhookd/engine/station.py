@@ -32,19 +32,23 @@ class Station:
     )
 
     def __init__(self, live: LiveEndpoint) -> None:
-        rules = live.definition.rules if live.definition is not None else DeliveryRules()
-        self.live = live
         self.buffer = OutboxBuffer()
-        self.window = Window(_cap(rules))
-        self.pace = Pace()
-        self.rate = RateLimit(rules.rate_per_second)
         self.busy = 0
-        self.held_until = 0.0
-        """Until when a Retry-After asked for silence."""
         self.ring: Lane | None = None
         """The ring this station stands in, None while it has nothing to send or must not."""
         self.wake_at: float | None = None
         self.is_refill_wanted = False
+        self.open(live)
+
+    def open(self, live: LiveEndpoint) -> None:
+        """Serve `live`, whatever an endpoint of its id did before; what is in flight to that one stays known."""
+        rules = live.definition.rules if live.definition is not None else DeliveryRules()
+        self.live = live
+        self.window = Window(_cap(rules))
+        self.pace = Pace()
+        self.rate = RateLimit(rules.rate_per_second)
+        self.held_until = 0.0
+        """Until when a Retry-After asked for silence."""
         self.is_closed = False
 
     def __repr__(self) -> str:
@@ -103,7 +107,7 @@ class Station:
 class Flight:
     """One attempt in the air."""
 
-    __slots__ = ("definition", "has_landed", "lane", "started", "started_ms", "station", "work")
+    __slots__ = ("definition", "has_landed", "lane", "live", "started", "started_ms", "station", "work")
 
     def __init__(
         self,
@@ -116,12 +120,18 @@ class Flight:
         started_ms: int,
     ) -> None:
         self.station = station
+        self.live = station.live
         self.work = work
         self.definition = definition
         self.lane = lane
         self.started = started
         self.started_ms = started_ms
         self.has_landed = False
+
+    @property
+    def is_of_the_past(self) -> bool:
+        """Say whether its endpoint has been deleted since, even if there is another of that id by now."""
+        return self.station.is_closed or self.live is not self.station.live
 
 
 def _cap(rules: DeliveryRules) -> int:

@@ -180,3 +180,50 @@ async def test_an_event_accepted_during_the_start_waits_for_what_is_owed_in_orde
         await engine.dispatcher.start()
         await clock.run_for(1)
         assert [sent.delivery_id for sent in engine.sent()] == [delivery.id for delivery in await engine.deliveries()]
+
+
+async def test_a_delivery_in_flight_is_not_sent_again_for_a_new_endpoint_of_the_same_id(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    """Its attempts would bear the same number, and could not both be recorded."""
+    async with running_engine(clock, tmp_path) as engine:
+        await engine.directory.create(builders.ORDERS, {})
+        engine.sender.script("orders", 200, latency=5.0)
+        await engine.accept()
+        await clock.run_for(1)
+        await engine.directory.remove(builders.ORDERS)
+        await engine.directory.create(builders.ORDERS, {})
+        (delivery,) = await engine.deliveries()
+        await engine.desk.resend(delivery.id)
+        await clock.run_for(2)
+        assert len(engine.sent()) == 1
+        await clock.run_for(60)
+        numbers = [attempt.number for attempt in await engine.attempts(delivery.id)]
+        assert numbers == list(range(1, len(engine.sent()) + 1))
+        assert await pending(engine) == 0
+
+
+async def test_what_an_endpoint_did_is_not_held_against_its_successor(clock: VirtualClock, tmp_path: Path) -> None:
+    async with running_engine(clock, tmp_path) as engine:
+        await engine.directory.create(builders.ORDERS, {})
+        engine.sender.script("orders", 410, latency=5.0)
+        await engine.accept()
+        await clock.run_for(1)
+        await engine.directory.remove(builders.ORDERS)
+        await engine.directory.create(builders.ORDERS, {})
+        engine.sender.script("orders", 200)
+        await engine.accept()
+        await clock.run_for(10)
+        assert engine.record().health.disabled_reason is None
+        assert engine.record().health.failed_attempts == 0
+
+
+async def test_nothing_is_remembered_of_deleted_endpoints(clock: VirtualClock, tmp_path: Path) -> None:
+    async with running_engine(clock, tmp_path) as engine:
+        await engine.directory.create(builders.ORDERS, {})
+        engine.sender.script("orders", 500, latency=5.0)
+        await engine.accept()
+        await clock.run_for(1)
+        await engine.directory.remove(builders.ORDERS)
+        await clock.run_for(10)
+        assert list(engine.dispatcher.stations) == []
