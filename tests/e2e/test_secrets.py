@@ -143,6 +143,10 @@ class Site:
                 "url": f"{url}/inline?token={plants.text('inline.query')}",
                 "secret": plants.signing("inline"),
                 "headers": {**token_auth, "X-Api-Key": plants.text("literal header")},
+                "signatures": [
+                    {"scheme": "standard"},
+                    {"scheme": "github", "secret_file": self.file("own.secret", plants.text("signature file"))},
+                ],
             },
             "files": {
                 "url_file": self.file("files.url", f"{url}{self.secret_path('file')}"),
@@ -222,6 +226,7 @@ async def exercise(daemon: Daemon, plants: Plants) -> None:
         "secret": plants.signing("api"),
         "basic_auth": {"username": "u", "password": plants.text("api password")},
         "headers": {"X-Token": "{secret}", "X-Other-Key": plants.text("api header")},
+        "signatures": [{"scheme": "standard"}, {"scheme": "github", "secret": plants.text("own of a signature")}],
     }
     assert (await ask("POST", "/v1/endpoints", {"id": "made", **made})).status == 201
     plain = {"id": "plain", "url": f"{receiver}/in?token={plants.text('plain.query')}"}

@@ -52,7 +52,8 @@ class Redactor:
 
 
 def _words(endpoint: EndpointDefinition) -> Iterator[str]:
-    for secret in (endpoint.secret, endpoint.previous_secret):
+    own = (signature.secret for signature in endpoint.rules.signatures)
+    for secret in (endpoint.secret, endpoint.previous_secret, *own):
         if secret is not None:
             yield secret
             yield secret.removeprefix("whsec_")

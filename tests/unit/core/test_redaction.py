@@ -7,7 +7,7 @@ import pytest
 from tests.kit.builders import endpoint
 from webhookd.core.attempt import EXCERPT_BYTES
 from webhookd.core.redaction import Redactor
-from webhookd.core.settings import BasicAuth, DeliveryRules
+from webhookd.core.settings import BasicAuth, DeliveryRules, Signature
 
 MASK = b"********"
 
@@ -31,6 +31,11 @@ def cleaned(excerpt: bytes, **keys) -> bytes:
             {"basic_auth": BasicAuth(username="user", password="hunter2")},
             b"Basic dXNlcjpodW50ZXIy",
             b"Basic " + MASK,
+        ),
+        (
+            {"rules": DeliveryRules(signatures=(Signature(secret="whsec_c2VjcmV0"),))},
+            b"key c2VjcmV0",
+            b"key " + MASK,
         ),
         ({"rules": DeliveryRules(headers=(("X-Api-Key", "abcdef"),))}, b"key abcdef", b"key " + MASK),
         ({"rules": DeliveryRules(headers=(("Authorization", "Bearer abcdef"),))}, b"abcdef?", MASK + b"?"),
