@@ -210,7 +210,7 @@ class Metrics:
         for name, text, histogram in (
             ("ingest_duration_seconds", "From an event's request to its answer.", self._ingest_seconds),
             ("attempt_duration_seconds", "Duration of a request to an endpoint.", self._attempt_seconds),
-            ("delivery_latency_seconds", "From acceptance to acknowledgement.", self._latency),
+            ("delivery_latency_seconds", "From acceptance, or a later deliver_at, to acknowledgement.", self._latency),
             ("commit_duration_seconds", "Duration of a transaction's commit.", self._commit_seconds),
             ("commit_batch_size", "Rows in a transaction.", self._commit_rows),
             ("event_loop_lag_seconds", "How late the event loop ran a timer.", self._lag),

@@ -147,7 +147,7 @@ class Landing:
         match verdict:
             case Delivered():
                 self._metrics.ended("delivered")
-                self._metrics.delivery_latency((now_ms - flight.work.event.accepted_at_ms) / 1000)
+                self._metrics.delivery_latency((now_ms - flight.work.event.due_at_ms) / 1000)
                 if not log.isEnabledFor(logging.DEBUG):
                     return
                 level, message = logging.DEBUG, "attempt.acknowledged"

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -92,3 +94,27 @@ def test_a_refused_event_fails(run, daemon):
     result = run("send", "order.completed", stdin=b"{}")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "There is no room to store it: later" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.5+02:00"])
+def test_a_time_of_delivery_is_handed_on_as_it_is(run, daemon, text):
+    assert run("send", "order.completed", "--deliver-at", text, stdin=b"{}").exit_code == 0
+    assert daemon.asked[0].query == {"deliver_at": text}
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10m", 600), ("1.5h", 5400), ("0s", 0), ("365d", 365 * 86_400)])
+def test_so_far_ahead_is_counted_from_now(run, daemon, text, seconds):
+    before = time.time()
+    assert run("send", "order.completed", "--deliver-at", text, stdin=b"{}").exit_code == 0
+    sent = datetime.fromisoformat(daemon.asked[0].query["deliver_at"])
+    assert sent.utcoffset() == timedelta(0)
+    assert before - 0.001 <= sent.timestamp() - seconds <= time.time()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "now", "10", "-5m", "10 m", "2026-01-02", "2026-01-02T03:04:05", "367d", "9" * 16 + "d"]
+)
+def test_what_is_no_time_is_a_usage_error(run, daemon, text):
+    result = run("send", "order.completed", "--deliver-at", text, stdin=b"{}")
+    assert (result.exit_code, daemon.asked) == (2, [])
+    assert "--deliver-at" in result.stderr
