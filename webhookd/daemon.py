@@ -57,18 +57,25 @@ def run(config_path: Path | None) -> int:
     # The database thread must get hold of the interpreter between two callbacks of a busy loop.
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve_or_exit(config_path, settings))
+        runner.run(_serve(config_path, settings))
     logs.flush(_LOG_FLUSH_SECONDS)
     return 0
 
 
-async def _serve_or_exit(config_path: Path | None, settings: Settings) -> None:
+async def _serve(config_path: Path | None, settings: Settings) -> None:
     """Serve, and end the process where that fails while the loop still runs.
 
     Were it closed first, the database's thread would have nobody to answer to, and leave a traceback saying so.
     """
+    # What is built at the start lives as long as the process: it is neither collected nor looked at again.
+    gc.disable()
     try:
-        await _serve(config_path, settings)
+        daemon = Daemon(config_path, settings)
+        await daemon.start()
+        gc.freeze()
+        gc.enable()
+        await daemon.serve()
+        await daemon.stop()
     except WebhookdError as error:
         log.critical("daemon.failed", extra={"fields": {"reason": str(error), "exit_code": error.exit_code}})
         _exit_now(error.exit_code)
@@ -77,17 +84,6 @@ async def _serve_or_exit(config_path: Path | None, settings: Settings) -> None:
     except Exception:
         log.critical("daemon.crashed", exc_info=True, extra={"fields": {"exit_code": WebhookdError.exit_code}})
         _exit_now(WebhookdError.exit_code)
-
-
-async def _serve(config_path: Path | None, settings: Settings) -> None:
-    # What is built at the start lives as long as the process: it is neither collected nor looked at again.
-    gc.disable()
-    daemon = Daemon(config_path, settings)
-    await daemon.start()
-    gc.freeze()
-    gc.enable()
-    await daemon.serve()
-    await daemon.stop()
 
 
 class Daemon:
@@ -246,15 +242,8 @@ class Daemon:
             log.warning("store.warned", extra={"fields": {"reason": warning}})
         version = tuple(int(part) for part in store.sqlite_version.split("."))
         if version < _SAFE_SQLITE:
-            log.info(
-                "sqlite.noted",
-                extra={
-                    "fields": {
-                        "version": store.sqlite_version,
-                        "advice": "no other program may checkpoint this database (Litestream needs 3.51.3 or newer)",
-                    }
-                },
-            )
+            advice = "no other program may checkpoint this database (Litestream needs 3.51.3 or newer)"
+            log.info("sqlite.noted", extra={"fields": {"version": store.sqlite_version, "advice": advice}})
         return store
 
     def _bind(self) -> list[tuple[Listen, socket.socket]]:
