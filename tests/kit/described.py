@@ -21,9 +21,11 @@ from webhookd.core.settings import Role
 _formats = FormatChecker(formats=())
 
 
-@_formats.checks("date-time")
 def _is_moment(text: object) -> bool:
     return not isinstance(text, str) or re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z", text) is not None
+
+
+_formats.checks("date-time")(_is_moment)
 
 
 def _closed(schema: Any) -> Any:
