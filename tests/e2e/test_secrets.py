@@ -235,6 +235,8 @@ async def exercise(daemon: Daemon, plants: Plants) -> None:
     rotated = await ask("POST", "/v1/endpoints/made/rotate-secret", {"overlap": "24h"}, keep=False)
     plants.note("rotated", rotated.json()["secret"])
 
+    for off in (False, None):
+        assert (await ask("PATCH", "/v1/endpoints/made", {"url_secret": off})).status == 422
     for patch in bad_patches(plants):
         for name in ("made", "plain", "files"):
             answered = await ask("PATCH", f"/v1/endpoints/{name}", patch, **{"Content-Type": "application/json"})
@@ -265,7 +267,7 @@ def daemon_receiver(daemon: Daemon) -> str:
 def bad_patches(plants: Plants) -> list[Any]:
     """Return patches that are refused, some because of a secret in them."""
     return [
-        {"url_secret": False, "timeout": "soon"},
+        {"timeout": "soon"},
         {"url": f"ftp://example.com/{plants.text('scheme')}"},
         {"url": f"https://u:{plants.text('userinfo')}@example.com/{plants.text('behind userinfo')}"},
         {"url": f"https://example.com/{plants.text('fragment')}#x", "url_secret": True},
