@@ -29,6 +29,7 @@ from webhookd.engine.desk import DeliveryDesk
 from webhookd.engine.directory import EndpointDirectory
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoints
+from webhookd.engine.feed import AttemptHub
 from webhookd.engine.intake import Intake
 from webhookd.engine.monitor import EngineMonitor
 from webhookd.engine.recorder import Recorder
@@ -165,10 +166,14 @@ class Daemon:
             intake=self.intake,
             heartbeat=heartbeat,
         )
+        hub = AttemptHub()
+        self.recorder.call_when_committed(hub.publish)
         self.api = Api(
             acceptor=self.intake,
             directory=self.directory,
             desk=DeliveryDesk(clock=clock, store=self.store, endpoints=self.endpoints, dispatcher=self.dispatcher),
+            feed=hub,
+            keeper=self.store,
             monitor=self.monitor,
             history=self.store,
             settings=settings,

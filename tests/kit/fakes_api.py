@@ -10,13 +10,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from webhookd.api import Api, Patience, bind
-from webhookd.core.attempt import Attempt, Outcome
+from webhookd.core.attempt import Attempt, AttemptNotice, Outcome
 from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.endpoint import DisabledReason, EndpointRecord, Health
 from webhookd.core.event import Draft, Event, EventSummary
 from webhookd.core.ids import EPOCH_MS, DeliveryId, EndpointId, EventId
-from webhookd.core.ports import Acceptance, Counts, DeliveryFilter, EventFilter, Page, Space
-from webhookd.core.services import EndpointView, EngineStatus
+from webhookd.core.ports import (
+    Acceptance,
+    BackupReport,
+    Counts,
+    DeliveryFilter,
+    EventFilter,
+    Page,
+    ReplayFilter,
+    Space,
+)
+from webhookd.core.services import EndpointView, EngineStatus, Heard, NoticeFilter
 from webhookd.core.settings import (
     DeliveryRules,
     EndpointDefinition,
@@ -274,6 +283,7 @@ class FakeDesk:
     def __init__(self, history: FakeHistory) -> None:
         self._history = history
         self.resent: list[tuple[EventId, EndpointId | None]] = []
+        self.replays: list[tuple[ReplayFilter, bool]] = []
 
     async def resend(self, delivery_id: DeliveryId) -> Delivery:
         """Fill the port."""
@@ -285,12 +295,74 @@ class FakeDesk:
         self.resent.append((event_id, endpoint_id))
         return [delivery for delivery in self._history.all_deliveries if delivery.event_id == event_id]
 
+    async def replay(self, which: ReplayFilter, *, dry_run: bool) -> int:
+        """Fill the port."""
+        self.replays.append((which, dry_run))
+        return 42
+
     async def cancel(self, delivery_id: DeliveryId) -> Delivery:
         """Fill the port."""
         delivery = await self._history.delivery(delivery_id)
         if delivery.state is not DeliveryState.PENDING:
             raise ConflictError("delivery_ended", "the delivery has ended")
         return replace(delivery, state=DeliveryState.CANCELLED, reason="operator", finished_at_ms=EPOCH_MS)
+
+
+class FakeFeed:
+    """A feed whose followers hear what a test tells, as long as there is room for them."""
+
+    def __init__(self) -> None:
+        self.followers: list[FakeFollower] = []
+        self.has_room = True
+
+    def follow(self, which: NoticeFilter) -> FakeFollower | None:
+        """Fill the port."""
+        if not self.has_room:
+            return None
+        self.followers.append(FakeFollower(which))
+        return self.followers[-1]
+
+    def end(self) -> None:
+        """Fill the port."""
+        for follower in self.followers:
+            follower.leave()
+
+
+class FakeFollower:
+    """One who hears what a test tells."""
+
+    def __init__(self, which: NoticeFilter) -> None:
+        self.which = which
+        self.left = asyncio.Event()
+        self._told: asyncio.Queue[Heard | None] = asyncio.Queue()
+
+    def tell(self, *notices: AttemptNotice, dropped: int = 0) -> None:
+        """Let it hear."""
+        self._told.put_nowait(Heard(notices, dropped))
+
+    async def hear(self) -> Heard | None:
+        """Fill the port."""
+        return await self._told.get()
+
+    def leave(self) -> None:
+        """Fill the port."""
+        self.left.set()
+        self._told.put_nowait(None)
+
+
+class FakeKeeper:
+    """A keeper that only says it has copied."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Path, bool]] = []
+        self.error: Exception | None = None
+
+    async def backup(self, target: Path, *, overwrite: bool) -> BackupReport:
+        """Fill the port."""
+        self.asked.append((target, overwrite))
+        if self.error is not None:
+            raise self.error
+        return BackupReport(size_bytes=4096, duration_ms=1.23456, events=3, deliveries=5)
 
 
 class FakeMonitor:
@@ -369,6 +441,8 @@ class House:
     acceptor: FakeAcceptor = field(default_factory=FakeAcceptor)
     history: FakeHistory = field(default_factory=FakeHistory)
     directory: FakeDirectory = field(default_factory=FakeDirectory)
+    feed: FakeFeed = field(default_factory=FakeFeed)
+    keeper: FakeKeeper = field(default_factory=FakeKeeper)
     monitor: FakeMonitor = field(default_factory=FakeMonitor)
     observer: FakeObserver = field(default_factory=FakeObserver)
     api: Api = field(init=False)
@@ -384,6 +458,8 @@ class House:
             acceptor=self.acceptor,
             directory=self.directory,
             desk=self.desk,
+            feed=self.feed,
+            keeper=self.keeper,
             monitor=self.monitor,
             history=self.history,
             observer=self.observer,

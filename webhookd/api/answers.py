@@ -32,6 +32,9 @@ class Inner(Protocol):
     def resume_writing(self) -> None:
         """Go on."""
 
+    def peer_finished(self) -> None:
+        """Note that the client sends no more, and may be gone."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up."""
 

@@ -16,6 +16,8 @@ from webhookd.api.lobby import Lobby
 from webhookd.api.problems import http_problem
 from webhookd.api.replies import problem_reply
 from webhookd.api.status import StatusRoutes
+from webhookd.api.stream import StreamRoutes
+from webhookd.api.upkeep import UpkeepRoutes
 from webhookd.core.settings import Role
 
 INGEST_ROUTES = {"POST /v1/events": Role.INGEST, "POST /v1/events/{type}": Role.INGEST}
@@ -37,7 +39,12 @@ class Route:
 
 
 def routes(
-    events: EventRoutes, endpoints: EndpointRoutes, deliveries: DeliveryRoutes, status: StatusRoutes
+    events: EventRoutes,
+    endpoints: EndpointRoutes,
+    deliveries: DeliveryRoutes,
+    stream: StreamRoutes,
+    upkeep: UpkeepRoutes,
+    status: StatusRoutes,
 ) -> list[Route]:
     """Return every route but those of `INGEST_ROUTES`."""
     read, operate = Role.READ, Role.OPERATE
@@ -54,10 +61,13 @@ def routes(
         Route("POST", "/v1/endpoints/{id}/enable", operate, endpoints.enable),
         Route("POST", "/v1/endpoints/{id}/disable", operate, endpoints.disable),
         Route("POST", "/v1/endpoints/{id}/rotate-secret", operate, endpoints.rotate_secret),
+        Route("POST", "/v1/endpoints/{id}/replay", operate, endpoints.replay),
         Route("GET", "/v1/deliveries", read, deliveries.index),
         Route("GET", "/v1/deliveries/{id}", read, deliveries.show),
         Route("POST", "/v1/deliveries/{id}/resend", operate, deliveries.resend),
         Route("POST", "/v1/deliveries/{id}/cancel", operate, deliveries.cancel),
+        Route("GET", "/v1/attempts/stream", read, stream.attempts),
+        Route("POST", "/v1/backup", operate, upkeep.backup),
         Route("GET", "/v1/status", read, status.status),
         Route("GET", "/healthz", None, status.healthz),
         Route("GET", "/readyz", None, status.readyz),

@@ -16,11 +16,12 @@ from webhookd.api.params import (
     refuse_unknown,
 )
 from webhookd.api.problems import invalid
+from webhookd.api.replays import read_replay
 from webhookd.api.replies import reply
 from webhookd.api.shapes import endpoint_json, list_json, test_json
 from webhookd.core.durations import parse_duration
 from webhookd.core.ids import EndpointId, is_endpoint_id
-from webhookd.core.services import Directory
+from webhookd.core.services import Desk, Directory
 from webhookd.errors import Fault
 
 DEFAULT_OVERLAP = "24h"
@@ -30,8 +31,9 @@ MAX_OVERLAP_SECONDS = 365 * 86_400.0
 class EndpointRoutes:
     """Answers what is asked of endpoints."""
 
-    def __init__(self, *, directory: Directory) -> None:
+    def __init__(self, *, directory: Directory, desk: Desk) -> None:
         self._directory = directory
+        self._desk = desk
 
     async def index(self, request: web.Request) -> web.Response:
         """List endpoints, newest first."""
@@ -112,6 +114,13 @@ class EndpointRoutes:
         endpoint_id = path_endpoint_id(request)
         await nothing_in_body(request)
         return reply(endpoint_json(await self._directory.disable(endpoint_id)))
+
+    async def replay(self, request: web.Request) -> web.Response:
+        """Owe again what has ended, or say how much that would be."""
+        no_query(request)
+        which, dry_run = read_replay(path_endpoint_id(request), await body_members(request))
+        count = await self._desk.replay(which, dry_run=dry_run)
+        return reply({"count": count}, status=200 if dry_run else 202)
 
 
 def _overlap_seconds(value: object) -> float:

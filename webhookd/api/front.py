@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._upgrading = False
         self._last = False
         self._deaf = False
-        self._peer_done = False
+        self.peer_done = False
         self._throttled = False
         self._stalled_since: float | None = None
         self._ended: tuple[float, float] | None = None
@@ -81,9 +81,11 @@ class Connection(asyncio.Protocol):
             self._measure(len(data))
 
     def eof_received(self) -> bool:
-        self._peer_done = self._last = True
+        self.peer_done = self._last = True
         if self._phase is not Phase.IDLE:
             self._stop(malformed("the connection ended before the request did"))
+        if self.answers.inner is not None:
+            self.answers.inner.peer_finished()
         return self.answers.owed() > 0
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -318,7 +320,7 @@ class Connection(asyncio.Protocol):
         now = self._lobby.now
         self.idle_since = -1.0
         patience = self._lobby.patience
-        if self._deaf and not self._peer_done and self.transport.can_write_eof() and not self.transport.is_closing():
+        if self._deaf and not self.peer_done and self.transport.can_write_eof() and not self.transport.is_closing():
             self._ended = (now, patience.linger_seconds)
             self.transport.write_eof()
             self._throttled = True

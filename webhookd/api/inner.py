@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -75,17 +76,37 @@ class InnerHandler(RequestHandler):
         )
         self._front = front
         self.grant: Grant = NOBODY
+        self._on_left: Callable[[], None] | None = None
         self.connection_made(DoorTransport(front))
 
     def handle(self, request: bytes, grant: Grant) -> None:
         self.grant = grant
         self.data_received(request)
 
+    def call_when_left(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the client has gone, or says that it sends no more, while this request is answered.
+
+        An answer without an end is only worth making for somebody who may still hear it, and a closed connection looks
+        like one that is half closed until it is written to.
+        """
+        self._on_left = callback
+        if self._front.peer_done:
+            callback()
+
+    def peer_finished(self) -> None:
+        if self._on_left is not None:
+            self._on_left()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.peer_finished()
+        super().connection_lost(exc)
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write the answer, and tell the front that the next request may come."""
         keep = False
+        self._on_left = None
         try:
             answer, reset = await super().finish_response(request, resp, start_time)
             keep = bool(answer.keep_alive) and not reset

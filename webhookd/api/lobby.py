@@ -50,6 +50,7 @@ class Patience:
     idle_seconds: float = 75.0
     write_seconds: float = 30.0
     linger_seconds: float = 2.0
+    heartbeat_seconds: float = 15.0
     tick_seconds: float = 0.25
     connections: int = 1024
     buffered_bytes: int = 64 * MIB

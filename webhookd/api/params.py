@@ -17,12 +17,14 @@ from webhookd.core.delivery import DeliveryState
 from webhookd.core.event import EVENT_TYPE, TENANT
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, is_endpoint_id, parse_delivery_id, parse_event_id
 from webhookd.core.ports import DeliveryFilter, EventFilter
+from webhookd.core.services import NoticeFilter
 from webhookd.core.times import parse_time_ms
 from webhookd.errors import Fault, InvalidRequestError, NotFoundError
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 
+TYPE_GLOB = re.compile(r"[A-Za-z0-9_.:/*?\[\]-]{1,256}\Z")
 MERGE_PATCH = "application/merge-patch+json"
 
 _LIMIT = re.compile(r"[0-9]{1,4}\Z")
@@ -150,6 +152,18 @@ def delivery_query(request: web.Request) -> tuple[DeliveryFilter, int, int | Non
     )
     query.check()
     return which, limit, before
+
+
+def notice_query(request: web.Request) -> NoticeFilter:
+    """Return which attempts to tell of."""
+    query = Query(request, {"endpoint", "type", "tenant"})
+    which = NoticeFilter(
+        endpoint_id=query.endpoint_id(),
+        type=query.matching("type", TYPE_GLOB, "must be an event type or a glob"),
+        tenant=query.matching("tenant", TENANT, "must be a tenant"),
+    )
+    query.check()
+    return which
 
 
 def no_query(request: web.Request) -> None:

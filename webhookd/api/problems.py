@@ -8,6 +8,7 @@ from http import HTTPStatus
 import orjson
 
 from webhookd.errors import (
+    BackupFailedError,
     ConflictError,
     Fault,
     InvalidRequestError,
@@ -20,6 +21,10 @@ from webhookd.errors import (
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 
 _TITLES = {
+    "backup_exists": "There is a file of this name already",
+    "backup_failed": "The backup could not be made",
+    "backup_refused": "A backup cannot be put there",
+    "backup_running": "A backup is being made already",
     "body_too_large": "The request is larger than is accepted",
     "expectation_failed": "The expectation cannot be met",
     "forbidden": "Not allowed",
@@ -107,6 +112,8 @@ def problem_of(error: BaseException) -> Problem | None:
             return Problem(slug="not_found", status=404, detail=str(error) or "there is no such thing")
         case ConflictError():
             return Problem(slug=error.slug, status=409, detail=error.detail)
+        case BackupFailedError():
+            return Problem(slug="backup_failed", status=500, detail=str(error))
         case StoreFullError():
             return Problem(
                 slug="store_full",

@@ -18,8 +18,10 @@ from webhookd.api.inner import InnerHandler
 from webhookd.api.listener import Listener
 from webhookd.api.lobby import Lobby, Observer, Patience
 from webhookd.api.status import StatusRoutes
+from webhookd.api.stream import StreamRoutes
+from webhookd.api.upkeep import UpkeepRoutes
 from webhookd.core.ports import History
-from webhookd.core.services import Acceptor, Desk, Directory, Monitor
+from webhookd.core.services import Acceptor, AttemptFeed, Desk, Directory, Keeper, Monitor
 from webhookd.core.settings import ActivatedAddress, Listen, Settings, UnixAddress
 
 
@@ -36,6 +38,8 @@ class Api:
         acceptor: Acceptor,
         directory: Directory,
         desk: Desk,
+        feed: AttemptFeed,
+        keeper: Keeper,
         monitor: Monitor,
         history: History,
         observer: Observer,
@@ -46,14 +50,17 @@ class Api:
         self._lobby = Lobby(
             acceptor=acceptor, observer=observer, ingest=settings.ingest, patience=patience or Patience()
         )
+        self._feed = feed
         self._tokens = Tokens(settings.tokens)
         self._gates: list[Gate] = []
         self._listeners: list[Listener] = []
         self._activated: list[Listener] = []
         table = routes(
             EventRoutes(history=history, directory=directory, desk=desk),
-            EndpointRoutes(directory=directory),
+            EndpointRoutes(directory=directory, desk=desk),
             DeliveryRoutes(history=history, desk=desk),
+            StreamRoutes(feed=feed, lobby=self._lobby),
+            UpkeepRoutes(keeper=keeper),
             StatusRoutes(monitor=monitor, metrics_text=metrics_text, version=version),
         )
         self._runner = web.AppRunner(build_app(table, self._lobby), handle_signals=False, access_log=None)
@@ -96,12 +103,13 @@ class Api:
             gate.tokens = self._tokens
 
     def drain(self) -> None:
-        """Refuse new events with 503 from now on, while looking and operating go on.
+        """Refuse new events with 503 from now on, while looking and operating go on; who follows attempts is let go.
 
         On sockets of the service manager nothing is accepted any more: there the kernel keeps new connections waiting
         for the next process, which is better than an answer to come again.
         """
         self._lobby.draining = True
+        self._feed.end()
         for listener in self._activated:
             listener.close()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import orjson
 
 from webhookd.api.media import parse_media_type
-from webhookd.core.attempt import Attempt, Outcome
+from webhookd.core.attempt import Attempt, AttemptNotice, Outcome
 from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.endpoint import EndpointStatus
 from webhookd.core.event import Event, EventSummary
@@ -92,6 +92,20 @@ def attempt_json(attempt: Attempt) -> Json:
         "status": outcome.status,
         "error": _error_json(outcome),
         "excerpt": excerpt_text(outcome.excerpt),
+    }
+
+
+def notice_json(notice: AttemptNotice) -> Json:
+    """Return an attempt as it is told to those who follow."""
+    return {
+        "delivery": delivery_text(notice.attempt.delivery_id),
+        "event": event_text(notice.event_id),
+        "type": notice.event_type,
+        "tenant": notice.tenant,
+        "endpoint": notice.endpoint_id,
+        **attempt_json(notice.attempt),
+        "state": notice.state.value,
+        "next_attempt_at": time_text(notice.next_attempt_ms),
     }
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
+
+if TYPE_CHECKING:
+    # A delivery knows of attempts; only the notice looks the other way.
+    from webhookd.core.delivery import DeliveryState
 
 EXCERPT_BYTES = 4096
 """Most of a response body that is kept with an attempt."""
@@ -85,9 +90,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptNotice:
-    """An attempt as it is announced to whoever follows the daemon live."""
+    """An attempt as it is announced to whoever follows the daemon live, and what it made of its delivery.
+
+    `next_attempt_ms` is when the next one is due (UTC milliseconds), None once the delivery has ended.
+    """
 
     attempt: Attempt
     event_id: EventId
     event_type: str
+    tenant: str
     endpoint_id: EndpointId
+    state: DeliveryState
+    next_attempt_ms: int | None

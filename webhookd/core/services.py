@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from webhookd.core.attempt import Attempt, Outcome
+from webhookd.core.attempt import Attempt, AttemptNotice, Outcome
 from webhookd.core.delivery import Delivery
 from webhookd.core.endpoint import EndpointRecord
 from webhookd.core.event import Draft, Event
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
-from webhookd.core.ports import Acceptance, Counts, Page, Space
+from webhookd.core.ports import Acceptance, BackupReport, Counts, Page, ReplayFilter, Space
 from webhookd.core.settings import EndpointDefinition, Signature
 
 SecretMaker = Callable[[Sequence[Signature]], str | None]
@@ -118,6 +119,9 @@ class Desk(Protocol):
     async def resend_event(self, event_id: EventId, endpoint_id: EndpointId | None) -> list[Delivery]:
         """See Outbox.resend_event; an endpoint the event was not owed to gets a new delivery."""
 
+    async def replay(self, which: ReplayFilter, *, dry_run: bool) -> int:
+        """Owe again all that match, or with `dry_run` only count them; return how many. Raises NotFoundError."""
+
     async def cancel(self, delivery_id: DeliveryId) -> Delivery:
         """See Outbox.cancel."""
 
@@ -151,3 +155,47 @@ class Monitor(Protocol):
 
     def attention(self) -> Sequence[EndpointView]:
         """Return up to 100 endpoints that are disabled or failing, worst first, without counts of deliveries."""
+
+
+class Keeper(Protocol):
+    """Who looks after the database."""
+
+    async def backup(self, target: Path, *, overwrite: bool) -> BackupReport:
+        """See Upkeep.backup."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeFilter:
+    """Which attempts to hear of; None restricts nothing, `type` is a glob."""
+
+    endpoint_id: EndpointId | None = None
+    type: str | None = None
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Attempts in the order in which they were recorded, and how many after them were lost for want of room."""
+
+    notices: Sequence[AttemptNotice]
+    dropped: int
+
+
+class Follower(Protocol):
+    """One who hears of attempts."""
+
+    async def hear(self) -> Heard | None:
+        """Wait for the next attempts; None once there will be no more."""
+
+    def leave(self) -> None:
+        """Hear no more: `hear` returns what is left, then None. Harmless when repeated."""
+
+
+class AttemptFeed(Protocol):
+    """Where attempts are announced as they are recorded."""
+
+    def follow(self, which: NoticeFilter) -> Follower | None:
+        """Begin to listen; None where there are too many already."""
+
+    def end(self) -> None:
+        """Let go of all who listen, now and later."""

@@ -146,9 +146,7 @@ class Dispatcher:
         if station is not None:
             if station.is_ordered:
                 self._refills.empty(station)
-            now_ms = self._clock.now_ms()
-            station.buffer.note_due(now_ms)
-            station.buffer.note_replay_due(now_ms)
+            station.buffer.look_again(self._clock.now_ms())
             self._review(station)
             self._pump()
 

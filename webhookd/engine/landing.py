@@ -26,7 +26,7 @@ from webhookd.core.verdict import (
     judge,
 )
 from webhookd.engine.endpoints import LiveEndpoints
-from webhookd.engine.recorder import Record, Recorder
+from webhookd.engine.recorder import Record, Recorder, Source
 from webhookd.engine.station import Flight, Station
 from webhookd.metrics import Metrics, outcome_label
 
@@ -79,7 +79,9 @@ class Landing:
             news = of_death(
                 flight.live.health, subject=flight.live.subject, at_ms=now_ms, cause=cause, end=verdict.reason
             )
-        self._recorder.record(Record(station, _settlement(attempt, work, verdict, now_ms), news))
+        source = Source(work.event.id, work.event.type, work.event.tenant)
+        settlement = _settlement(attempt, work, verdict, now_ms)
+        self._recorder.record(Record(station, settlement, source, news))
         self._metrics.attempt(
             work.endpoint_id, outcome_label(outcome, acknowledged=whose is Blame.NONE), outcome.duration_ms / 1000
         )

@@ -88,6 +88,13 @@ class OutboxBuffer:
         if self.is_refilling and (self._noted_during_refill is None or due_ms < self._noted_during_refill):
             self._noted_during_refill = due_ms
 
+    def look_again(self, now_ms: int) -> None:
+        """Note that any row may have become due, those of deliveries in flight once their outcomes are on disk."""
+        self.note_due(now_ms)
+        self.note_replay_due(now_ms)
+        buffered = {work.id for queue in self._queues() for work in queue}
+        self._changed_in_flight.update(dict.fromkeys(self.known - buffered, now_ms))
+
     def note_head(self, head: Head) -> None:
         """Note what is on disk at the start."""
         if head.due_at_ms is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from webhookd.core.ids import EventId
 from webhookd.core.news import News
 from webhookd.core.ports import Clock, Outbox, Settlement, Submission
 from webhookd.engine.announcer import Announcer
@@ -24,11 +25,21 @@ _REPEAT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """The event that an attempt was made for, without its payload, which need not stay in memory."""
+
+    event_id: EventId
+    event_type: str
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A settlement, the station it came from, and what is to be told of it."""
 
     station: Station
     settlement: Settlement
+    source: Source
     news: tuple[News, ...] = ()
 
 
@@ -49,7 +60,7 @@ class Recorder:
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._on_committed: Callable[[list[Record]], None] = lambda _records: None
+        self._on_committed: list[Callable[[list[Record]], None]] = []
         self._on_announced: Callable[[Sequence[Submission]], None] = lambda _events: None
         self.trouble: str | None = None
         self.commit_started: float | None = None
@@ -65,7 +76,7 @@ class Recorder:
 
     def call_when_committed(self, callback: Callable[[list[Record]], None]) -> None:
         """Have `callback` told of every batch that is on disk, and of every change of `trouble` with an empty one."""
-        self._on_committed = callback
+        self._on_committed.append(callback)
 
     def call_when_announced(self, callback: Callable[[Sequence[Submission]], None]) -> None:
         """Have `callback` told of operational events that were committed with outcomes."""
@@ -94,7 +105,7 @@ class Recorder:
             while self._waiting or self._endpoints.has_unsaved:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_IN_BATCH))]
                 await self._commit(batch)
-                self._on_committed(batch)
+                self._tell(batch)
             self._idle.set()
 
     async def _commit(self, batch: list[Record]) -> None:
@@ -129,4 +140,8 @@ class Recorder:
             else:
                 log.error("recording.suspended", extra={"fields": {"reason": trouble, "waiting": len(self._waiting)}})
             self.trouble = trouble
-            self._on_committed([])
+            self._tell([])
+
+    def _tell(self, batch: list[Record]) -> None:
+        for callback in self._on_committed:
+            callback(batch)

@@ -44,3 +44,22 @@ def test_a_change_of_what_is_buffered_frees_its_memory() -> None:
     held = buffer.bytes
     assert buffer.changed_on_disk(work.id, NOW_MS) == held
     assert (len(buffer), buffer.bytes, buffer.known, buffer.disk_due_ms) == (0, 0, set(), NOW_MS)
+
+
+def test_what_is_replayed_while_its_last_attempt_is_in_flight_is_looked_for_when_that_is_over() -> None:
+    """It was cancelled in flight and then replayed: the read that follows must leave it out, and a later one not."""
+    buffer, flying, waiting = OutboxBuffer(), builders.work(), builders.work()
+    buffer.add(flying)
+    buffer.take()
+    buffer.add(waiting)
+    buffer.look_again(NOW_MS)
+    buffer.begin_refill()
+    buffer.end_refill([], None)
+    assert buffer.first_on_disk_ms() is None
+    buffer.release(flying.id, None)
+    assert buffer.disk_due_ms == NOW_MS
+    buffer.take()
+    buffer.begin_refill()
+    buffer.end_refill([], None)
+    buffer.release(waiting.id, None)
+    assert buffer.disk_due_ms is None
