@@ -30,6 +30,7 @@ ROUTES = [
     ("POST", "/v1/endpoints/orders/test", Role.OPERATE, b""),
     ("POST", "/v1/endpoints/orders/enable", Role.OPERATE, b""),
     ("POST", "/v1/endpoints/orders/disable", Role.OPERATE, b""),
+    ("POST", "/v1/endpoints/orders/rotate-secret", Role.OPERATE, b""),
     ("GET", "/v1/deliveries", Role.READ, b""),
     ("GET", f"/v1/deliveries/{DELIVERY_ID}", Role.READ, b""),
     ("POST", f"/v1/deliveries/{DELIVERY_ID}/resend", Role.OPERATE, b""),

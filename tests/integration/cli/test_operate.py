@@ -322,3 +322,16 @@ def test_endpoints_are_listed(run, daemon):
     lines = run("endpoints", "list").stdout.splitlines()
     assert lines[1].split() == ["orders", "enabled", "3", "default", "order.*", "https://example.com/hook"]
     assert lines[2].split() == ["b", "disabled", "(gone)", "3", "default", "*", "https://example.com/hook"]
+
+
+def test_rotating_a_secret_prints_it_this_once(run, daemon, tmp_path):
+    shown = {"id": "orders", "secret": "whsec_new", "previous_secret_until": "2025-01-02T00:00:00.000Z"}
+    daemon.answer("POST", "/v1/endpoints/orders/rotate-secret", shown)
+    result = run("endpoints", "rotate-secret", "orders")
+    assert result.exit_code == 0
+    assert "whsec_new" in result.stdout
+    assert "old secret until  2025-01-02T00:00:00.000Z" in result.stdout
+    assert "not shown again" in result.stderr
+    (tmp_path / "next").write_text("mine\n")
+    run("endpoints", "rotate-secret", "orders", "--overlap", "0s", "--secret-file", tmp_path / "next")
+    assert [asked.document for asked in daemon.asked] == [{}, {"overlap": "0s", "secret": "mine"}]
