@@ -46,8 +46,12 @@ class _Root(Commands):
         "events": "webhookd.cli.events:events",
         "deliveries": "webhookd.cli.deliveries:deliveries",
         "endpoints": "webhookd.cli.endpoints:endpoints",
+        "replay": "webhookd.cli.replay:replay",
+        "tail": "webhookd.cli.tail:tail",
+        "backup": "webhookd.cli.backup:backup",
         "listen": "webhookd.cli.listen:listen",
         "verify": "webhookd.cli.verify:verify",
+        "completion": "webhookd.cli.completion:completion",
     },
 )
 @accepts(*CONNECTION)

@@ -22,6 +22,7 @@ ANSWER_TIMEOUT_SECONDS = 60.0
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 """Far above any payload a daemon should be configured to take, and still an end."""
 
+MAX_EVENT_BYTES = 1024 * 1024
 PAGE_SIZE = 500
 
 _MOST_DIGITS = 1000
@@ -121,6 +122,38 @@ class Client:
         finally:
             connection.close()
 
+    def follow(
+        self, path: str, *, query: Mapping[str, str | None], silence_seconds: float
+    ) -> Iterator[tuple[str, str]]:
+        """Yield name and data of server-sent events, without end unless the daemon makes one.
+
+        Raises CommandFailedError where it refuses, breaks off, or says nothing for so long.
+        """
+        given = {name: value for name, value in query.items() if value is not None}
+        sent = {"Accept": "text/event-stream, application/problem+json"}
+        if self._token is not None:
+            sent["Authorization"] = f"Bearer {self._token}"
+        connection = self._connection()
+        try:
+            try:
+                connection.connect()
+            except OSError as error:
+                raise self._unreachable(error) from error
+            connection.sock.settimeout(silence_seconds)
+            try:
+                connection.request("GET", f"{path}?{urlencode(given)}" if given else path, headers=sent)
+                response = connection.getresponse()
+                if response.status != http.client.OK:
+                    raise refusal(Answer(status=response.status, body=response.read(MAX_ANSWER_BYTES)))
+                yield from _events(response)
+            except (OSError, http.client.HTTPException) as error:
+                said = "it says nothing any more" if isinstance(error, TimeoutError) else _words(error)
+                raise CommandFailedError(
+                    f"the daemon at {self._target} has gone away ({said})", code=Exit.UNREACHABLE
+                ) from error
+        finally:
+            connection.close()
+
     def ask(
         self,
         method: str,
@@ -217,6 +250,19 @@ def refusal(answer: Answer) -> CommandFailedError:
         hint=hint,
         problem=problem,
     )
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[tuple[str, str]]:
+    """Read server-sent events as far as the daemon uses them: one line of name and one of data, comments between."""
+    name = ""
+    while line := response.readline(MAX_EVENT_BYTES + 1):
+        if len(line) > MAX_EVENT_BYTES:
+            raise http.client.LineTooLong("event")
+        field, _, value = line.decode("utf-8", "replace").rstrip("\r\n").partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, value
 
 
 def _behind_space(text: str, at: int) -> int:

@@ -73,6 +73,13 @@ def filtered(*names: str) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
+def between(function: Decorated) -> Decorated:
+    """Add the bounds on the time of acceptance, `since` and `until`."""
+    for name in ("until", "since"):
+        function = _FILTERS[name](function)
+    return function
+
+
 def print_list(
     session: Session,
     path: str,

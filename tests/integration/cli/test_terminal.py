@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -56,6 +57,41 @@ def test_removing_an_endpoint_is_asked_about(daemon, arguments, typed, code, ask
     assert ended == code
     assert [request.method for request in daemon.asked] == asked
     assert ("cancel its pending deliveries?" in shown) is (not arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "code", "asked"),
+    [
+        ((), b"n\n", 1, [{"dry_run": True}]),
+        ((), b"y\n", 0, [{"dry_run": True}, {}]),
+        (("--yes",), b"", 0, [{}]),
+        (("--dry-run",), b"", 0, [{"dry_run": True}]),
+    ],
+    ids=["declined", "confirmed", "told not to ask", "dry"],
+)
+def test_a_replay_is_asked_about(daemon, arguments, typed, code, asked):
+    daemon.answer("POST", "/v1/endpoints/orders/replay", {"count": 1200})
+    ended, shown = on_terminal(daemon, "replay", "orders", *arguments, typed=typed)
+    assert ended == code
+    assert [request.document for request in daemon.asked] == asked
+    assert ("Send 1200 deliveries to orders again?" in shown) is (not arguments)
+
+
+def test_a_replay_of_nothing_is_not_asked_about(daemon):
+    daemon.answer("POST", "/v1/endpoints/orders/replay", {"count": 0})
+    ended, shown = on_terminal(daemon, "replay", "orders")
+    assert (ended, len(daemon.asked)) == (0, 1)
+    assert "nothing to replay" in shown
+
+
+def test_what_takes_long_says_so_and_leaves_nothing_of_it(daemon, monkeypatch):
+    daemon.answer("POST", "/v1/backup", {"path": "/b", "size": 1, "events": 1, "deliveries": 1, "duration_ms": 1})
+    answer = daemon.reply
+    monkeypatch.setattr(daemon, "reply", lambda asked: (time.sleep(1.2), answer(asked))[1])
+    ended, shown = on_terminal(daemon, "backup", "/b")
+    assert ended == 0
+    assert "copying and checking … 1 s" in shown
+    assert shown.rpartition("\r\x1b[K")[2].startswith("/b  1 B")
 
 
 def test_a_reader_that_leaves_early_is_no_fault_of_ours(daemon):

@@ -33,6 +33,7 @@ def test_the_commands_are_those_of_the_manual():
     leaves = {" ".join(path) for path, command in COMMANDS if not isinstance(command, click.Group)}
     assert leaves == {
         *("serve", "check-config", "demo", "send", "status", "listen", "verify"),
+        *("replay", "tail", "backup", "completion"),
         *("events list", "events show", "events resend"),
         *("deliveries list", "deliveries show", "deliveries resend", "deliveries cancel"),
         *("endpoints list", "endpoints show", "endpoints add", "endpoints update", "endpoints remove"),
@@ -71,6 +72,11 @@ def test_no_summary_is_cut_off(command):
         ("status", "--token-file", "/none"),
         ("deliveries", "list", "--state", "lost"),
         ("deliveries", "list", "--limit", "0"),
+        ("replay",),
+        ("replay", "orders", "--state", "pending"),
+        ("backup",),
+        ("tail", "extra"),
+        ("completion", "tcsh"),
         ("listen", "--port", "70000"),
         ("listen", "--delay", "soon"),
         ("listen", "--status", "99"),
