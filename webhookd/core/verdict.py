@@ -62,7 +62,7 @@ def judge(work: Work, outcome: Outcome, rules: DeliveryRules, *, now_ms: int, ag
 
     `now_ms` is when the outcome is judged, `age_ms` how long the delivery has been owed, `draw` a random number in
     [0, 1). A retry that would come after `give_up_after_seconds` is not waited for. A fault of our own spends no retry,
-    but has to wait for the same delay.
+    but has to wait for the same delay, and for five seconds at least.
     """
     if is_acknowledged(outcome, rules):
         return Delivered()
@@ -70,7 +70,7 @@ def judge(work: Work, outcome: Outcome, rules: DeliveryRules, *, now_ms: int, ag
         return StaysDelivered()
     due_at_ms = retry_at_ms(rules.retry, work.retries_used, now_ms=now_ms, jitter=rules.jitter, draw=draw)
     if blame(outcome, rules) is Blame.OURS:
-        due_at_ms = now_ms + _OURS_DELAY_MS if due_at_ms is None else due_at_ms
+        due_at_ms = max(due_at_ms or 0, now_ms + _OURS_DELAY_MS)
         spent = work.retries_used
     else:
         spent = work.retries_used + 1
@@ -82,6 +82,7 @@ def judge(work: Work, outcome: Outcome, rules: DeliveryRules, *, now_ms: int, ag
 
 
 _OURS_DELAY_MS = 5_000
+"""As no retry is spent, nothing else would bound how often a delivery is tried while our own machine is at fault."""
 
 
 def blame(outcome: Outcome, rules: DeliveryRules) -> Blame:

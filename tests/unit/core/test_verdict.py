@@ -136,6 +136,12 @@ def test_a_fault_of_our_own_is_tried_again_although_no_retry_is_left():
     assert judged(failure(ErrorClass.LOCAL), retries_used=2) == RetryAt(NOW_MS + 5_000, 2)
 
 
+def test_a_fault_of_our_own_is_not_tried_again_within_five_seconds():
+    hasty = DeliveryRules(jitter=0.0, retry=RetryList((0.01,)))
+    verdict = judge(work(), failure(ErrorClass.LOCAL), hasty, now_ms=NOW_MS, age_ms=0, draw=0.0)
+    assert verdict == RetryAt(NOW_MS + 5_000, 0)
+
+
 def test_a_fault_of_our_own_does_not_keep_a_delivery_beyond_its_age():
     assert judged(failure(ErrorClass.LOCAL), retries_used=2, age_ms=99_000) == Dead(EndReason.TOO_OLD)
 
