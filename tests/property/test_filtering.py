@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import operator
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -16,10 +19,8 @@ MISSING = object()
 
 names = st.sampled_from(["a", "b", "", "0", "1", "~", "/", "~1", "é", '"', "\\"])
 texts = st.one_of(st.sampled_from(["", "1", "true", "x", "é😀", "\ud800", 'q"\\']), st.text(max_size=3))
-numbers = st.sampled_from(
-    ["0", "-0", "0.0", "1", "1.0", "1e0", "10e-1", "2", "1.5", "123456789012345678901", "1e400", "-1E+400", "0.1"]
-)
-decimals = numbers.map(Decimal)
+NUMBERS = ["0", "-0", "0.0", "1", "1.0", "1e0", "10e-1", "2", "1.5", "123456789012345678901", "1e400", "-1E+400", "0.1"]
+decimals = st.sampled_from(NUMBERS).map(Decimal)
 scalars = st.one_of(st.none(), st.booleans(), texts.filter(str.isprintable), decimals)
 
 
@@ -126,10 +127,57 @@ def same(found: Any, numeral: Decimal | None, value: Any) -> bool:
     return found is value
 
 
+def leaves(document: Any, pointer: str = "") -> list[tuple[str, Any]]:
+    """Return every place in a document and what stands there, above all the values that can be compared with."""
+    if isinstance(document, dict):
+        inner = [(name.replace("~", "~0").replace("/", "~1"), value) for name, value in document.items()]
+    elif isinstance(document, list):
+        inner = [(str(index), value) for index, value in enumerate(document[:2])]
+    else:
+        return [(pointer, document)] * 3
+    return [(pointer, document), *(leaf for name, value in inner for leaf in leaves(value, f"{pointer}/{name}"))]
+
+
+@st.composite
+def aimed(draw: Any) -> tuple[Where, bytes]:
+    """Draw a payload and a filter that asks for what stands in it, or for its neighbours."""
+    document = draw(values)
+    found: list[Condition] = []
+    for pointer, value in draw(st.lists(st.sampled_from(leaves(document)), min_size=1, max_size=2)):
+        near = [value] if value is None or isinstance(value, bool | Decimal) else []
+        if isinstance(value, Decimal):
+            near += [value + 1, value * 1, str(value), bool(value)]
+            bound = draw(st.sampled_from([value, value + 1, value - 1]))
+            test = st.sampled_from(["gt", "gte", "lt", "lte"]).map(lambda name, bound=bound: Between(**{name: bound}))
+        else:
+            test = st.booleans().map(Exists)
+        if isinstance(value, str):
+            near += [value.replace("\ud800", "\ufffd"), value + "x"]
+        wanted = st.lists(st.sampled_from([*near, None, True, Decimal(1)]), min_size=1, max_size=2).map(tuple)
+        chosen = draw(st.one_of(test, wanted.map(AnyOf), wanted.map(NoneOf)))
+        found.append(Condition(pointer=pointer, tests=(chosen,)))
+    return Where(tuple(found)), written(document, draw).encode()
+
+
 @given(filters, payloads())
 @example(Where((Condition(pointer="", tests=(AnyOf((True,)),)),)), b"1")
 def test_a_filter_answers_like_one_that_parses_everything(where, payload):
     assert where.accepts(Payload(payload, "application/json")) is oracle(where, payload)
+
+
+@given(aimed())
+def test_a_filter_for_what_is_there_answers_like_one_that_parses_everything(case):
+    where, payload = case
+    assert where.accepts(Payload(payload, "application/json")) is oracle(where, payload)
+
+
+@pytest.mark.parametrize("name", ["gt", "gte", "lt", "lte"])
+def test_every_two_numbers_compare_as_they_are_written(name):
+    compare = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}[name]
+    for text, bound in product(NUMBERS, NUMBERS):
+        where = Where((Condition(pointer="", tests=(Between(**{name: Decimal(bound)}),)),))
+        payload = Payload(text.encode(), "application/json")
+        assert where.accepts(payload) is compare(Decimal(text), Decimal(bound)), (text, bound)
 
 
 @given(st.lists(filters, min_size=2, max_size=4), payloads())
