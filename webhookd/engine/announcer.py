@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from webhookd.core.event import JSON_CONTENT_TYPE, OPERATIONAL_TENANT, Event
-from webhookd.core.ids import DeliveryId, EventId, IdGenerator
+from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator
 from webhookd.core.news import News
 from webhookd.core.ports import Submission
 from webhookd.engine.endpoints import LiveEndpoints
@@ -51,3 +51,8 @@ class Announcer:
             deliveries=tuple((DeliveryId(self._ids.mint(news.at_ms)), endpoint_id) for endpoint_id in owed),
             death_of=news.death_of,
         )
+
+
+def receivers(events: Iterable[Submission]) -> set[EndpointId]:
+    """Return the endpoints to look at once `events` are committed; the store may have left out some of them."""
+    return {endpoint_id for event in events for _, endpoint_id in event.deliveries}

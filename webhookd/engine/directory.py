@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from webhookd.core.attempt import Attempt, Outcome
@@ -15,12 +15,12 @@ from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator
 from webhookd.core.matching import mismatch
 from webhookd.core.news import News, of_health
 from webhookd.core.payloads import Payload
-from webhookd.core.ports import Clock, Page, Sender, Store
+from webhookd.core.ports import Clock, Page, Sender, Store, Submission
 from webhookd.core.services import EndpointSchema, EndpointView
 from webhookd.core.settings import EndpointDefinition
 from webhookd.core.verdict import is_acknowledged
 from webhookd.engine import reconcile, rotation
-from webhookd.engine.announcer import Announcer
+from webhookd.engine.announcer import Announcer, receivers
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
 from webhookd.engine.revision import patched
@@ -218,7 +218,7 @@ class EndpointDirectory:
             for live, was in before.items():
                 if was != (live.definition, live.is_enabled):
                     self._dispatcher.refresh(live.record.id)
-            self._dispatcher.announced(told)
+            self._wake(told)
 
     async def _views(self, endpoints: Iterable[LiveEndpoint]) -> list[EndpointView]:
         chosen = list(endpoints)
@@ -260,7 +260,11 @@ class EndpointDirectory:
         except BaseException:
             self._endpoints.mark_untold(untold)
             raise
-        self._dispatcher.announced(events)
+        self._wake(events)
+
+    def _wake(self, events: Sequence[Submission]) -> None:
+        for endpoint_id in receivers(events):
+            self._dispatcher.wake(endpoint_id)
 
 
 def _need_undeclared(live: LiveEndpoint) -> None:

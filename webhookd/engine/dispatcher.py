@@ -11,14 +11,15 @@ from typing import Any
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId, EndpointId
-from webhookd.core.lanes import SLOW_AFTER_SECONDS, Lane, Lanes
-from webhookd.core.ports import Clock, Outbox, Sender, Submission
-from webhookd.engine.alarms import ROUNDING_SECONDS, Alarms
+from webhookd.core.lanes import Lane, Lanes
+from webhookd.core.ports import Clock, Outbox, Sender
+from webhookd.engine.alarms import Alarms
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.engine.landing import Landing
 from webhookd.engine.recorder import Record, Recorder
 from webhookd.engine.refills import Refills
 from webhookd.engine.station import Flight, Station
+from webhookd.engine.young import YoungFlights
 from webhookd.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -59,14 +60,13 @@ class Dispatcher:
         self._lanes = Lanes(max_in_flight)
         self._rings: dict[Lane, deque[Station]] = {Lane.FAST: deque(), Lane.SLOW: deque()}
         self._alarms = Alarms(clock, self._woken)
-        self._young: deque[Flight] = deque()
-        self._is_watching_young = False
+        self._young = YoungFlights(clock, self._lanes, self._pump)
         self._refills = Refills(clock=clock, store=store, spawn=self._spawn, refilled=self._woken)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_running = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         recorder.call_when_committed(self._committed)
-        recorder.call_when_announced(self.announced)
+        recorder.call_when_announced(self.wake)
 
     def __repr__(self) -> str:
         return f"<Dispatcher {len(self._stations)} stations, {self._lanes!r}, {self._refills!r}>"
@@ -149,11 +149,6 @@ class Dispatcher:
             station.buffer.look_again(self._clock.now_ms())
             self._review(station)
             self._pump()
-
-    def announced(self, events: Iterable[Submission]) -> None:
-        """Look for freshly committed operational events; the store may have left out some of them."""
-        for endpoint_id in {endpoint_id for event in events for _, endpoint_id in event.deliveries}:
-            self.wake(endpoint_id)
 
     def changed_on_disk(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> None:
         """Follow a resend or a cancellation that has been committed; an attempt in flight cannot be called back."""
@@ -280,10 +275,7 @@ class Dispatcher:
         self._metrics.start_delay(lane.value, max(0, now_ms - work.due_at_ms) / 1000)
         flight = Flight(station, work, definition, lane, started=now, started_ms=now_ms)
         if lane is Lane.FAST:
-            self._young.append(flight)
-            if not self._is_watching_young:
-                self._is_watching_young = True
-                self._clock.call_later(SLOW_AFTER_SECONDS, self._recharge_old)
+            self._young.watch(flight)
         self._spawn(self._fly(flight))
 
     async def _fly(self, flight: Flight) -> None:
@@ -308,21 +300,6 @@ class Dispatcher:
         station.busy -= 1
         self._review(station)
         self._refills.go_on()
-        self._pump()
-
-    def _recharge_old(self) -> None:
-        """Move requests that have hung for a second to the slow lane; look again when the next one gets that old."""
-        now = self._clock.monotonic()
-        while self._young and (self._young[0].has_landed or self._young[0].started + SLOW_AFTER_SECONDS <= now):
-            flight = self._young.popleft()
-            if not flight.has_landed:
-                flight.lane = Lane.SLOW
-                flight.station.pace.hung()
-                self._lanes.recharge()
-        self._is_watching_young = bool(self._young)
-        if self._young:
-            wait = self._young[0].started + SLOW_AFTER_SECONDS - now + ROUNDING_SECONDS
-            self._clock.call_later(wait, self._recharge_old)
         self._pump()
 
     def _committed(self, records: list[Record]) -> None:

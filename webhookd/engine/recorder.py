@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
-from webhookd.core.ids import EventId
+from webhookd.core.ids import EndpointId, EventId
 from webhookd.core.news import News
-from webhookd.core.ports import Clock, Outbox, Settlement, Submission
-from webhookd.engine.announcer import Announcer
+from webhookd.core.ports import Clock, Outbox, Settlement
+from webhookd.engine.announcer import Announcer, receivers
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.engine.station import Station
 from webhookd.errors import StoreCorruptError, StoreIOError, StoreUnavailableError
@@ -61,7 +61,7 @@ class Recorder:
         self._idle = asyncio.Event()
         self._idle.set()
         self._on_committed: list[Callable[[list[Record]], None]] = []
-        self._on_announced: Callable[[Sequence[Submission]], None] = lambda _events: None
+        self._on_announced: Callable[[EndpointId], None] = lambda _endpoint_id: None
         self.trouble: str | None = None
         self.commit_started: float | None = None
         """When the commit under way began, monotonic seconds; None when there is none."""
@@ -78,8 +78,8 @@ class Recorder:
         """Have `callback` told of every batch that is on disk, and of every change of `trouble` with an empty one."""
         self._on_committed.append(callback)
 
-    def call_when_announced(self, callback: Callable[[Sequence[Submission]], None]) -> None:
-        """Have `callback` told of operational events that were committed with outcomes."""
+    def call_when_announced(self, callback: Callable[[EndpointId], None]) -> None:
+        """Have `callback` told of each endpoint that operational events were committed for, together with outcomes."""
         self._on_announced = callback
 
     def record(self, record: Record) -> None:
@@ -127,8 +127,8 @@ class Recorder:
                 await self._clock.sleep(_REPEAT_SECONDS)
             else:
                 self._note_trouble(None)
-                if events:
-                    self._on_announced(events)
+                for endpoint_id in receivers(events):
+                    self._on_announced(endpoint_id)
                 return
             finally:
                 self.commit_started = None
