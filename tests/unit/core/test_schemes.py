@@ -92,6 +92,7 @@ def test_a_published_vector_of_another_ed25519_sender_holds():
         (KeyEncoding.RAW, "hush", "sk_", b"hush"),
         (KeyEncoding.HEX, "00ffA0", "", b"\x00\xff\xa0"),
         (KeyEncoding.BASE64, "sk_AP+g", "sk_", b"\x00\xff\xa0"),
+        (KeyEncoding.RAW, "k" * 100, "", b"k" * 100),
         (KeyEncoding.RAW, "k" * 200, "", b"k" * 200),
     ],
 )
