@@ -9,8 +9,7 @@ from difflib import get_close_matches
 
 from webhookd.config.forms import FLAG, BadValueError, Form, Where, faults_of, kind_of, parse_list
 from webhookd.core import filtering
-from webhookd.core.filtering import AnyOf, Between, Condition, Exists, NoneOf, Test
-from webhookd.core.payloads import Scalar
+from webhookd.core.filtering import AnyOf, Between, Condition, Exists, NoneOf, Scalar, Test
 
 MOST_POINTERS = 32
 MOST_STEPS = 32

@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import assert_never
-
-from webhookd.core.payloads import Found, NotScalar, Payload, Scalar, Steps, UnreadableError
+from enum import Enum, auto
+from typing import Protocol, assert_never
 
 SHOWN_CHARACTERS = 64
 """Most of a payload's value, or of a wanted one, that an explanation repeats."""
@@ -18,6 +17,43 @@ SHOWN_VALUES = 8
 _ESCAPE = re.compile(r"~(.?)", re.DOTALL)
 # What can be told from a number, true, false and null also without quotes.
 _PLAIN = re.compile(r"(?!(?:true|false|null)\Z)[A-Za-z_][A-Za-z0-9_.:/-]*\Z")
+
+
+Steps = tuple[str, ...]
+"""A JSON pointer (RFC 6901) taken apart: names of members and, in lists, indexes."""
+
+Scalar = str | bool | Decimal | None
+"""A JSON value without parts; numbers are exact, and a number is never a text or a truth value."""
+
+
+class NotScalar(Enum):
+    """What stands in a place where there is nothing to compare with."""
+
+    MISSING = auto()
+    OBJECT = auto()
+    LIST = auto()
+    BEYOND = auto()
+    """A number whose exponent has so many digits that nothing can be compared with it."""
+
+
+Found = Scalar | NotScalar
+
+
+class UnreadableError(ValueError):
+    """The payload cannot be looked into; the text says why."""
+
+
+class Readable(Protocol):
+    """A payload as a filter sees it. Apart from the one there is, so that who only names filters loads no parser."""
+
+    content_type: str
+
+    @property
+    def is_json(self) -> bool:
+        """Say whether it is JSON, going by its content type."""
+
+    def find(self, steps: Steps) -> Found:
+        """Return what stands at the place. Raises UnreadableError, also for a payload that is not JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +104,12 @@ class Condition:
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", parse_pointer(self.pointer))
 
-    def holds(self, payload: Payload) -> bool:
+    def holds(self, payload: Readable) -> bool:
         """Say whether it is true of the payload. Raises UnreadableError."""
         found = payload.find(self.steps)
         return all(_passes(test, found) for test in self.tests)
 
-    def complaint(self, payload: Payload) -> str | None:
+    def complaint(self, payload: Readable) -> str | None:
         """Say in words what is not true of the payload, None if all is. Raises UnreadableError."""
         found = payload.find(self.steps)
         for test in self.tests:
@@ -89,14 +125,14 @@ class Where:
 
     conditions: tuple[Condition, ...] = ()
 
-    def accepts(self, payload: Payload) -> bool:
+    def accepts(self, payload: Readable) -> bool:
         """Say whether the payload passes; one that cannot be looked into does not, unless nothing is asked of it."""
         try:
             return all(condition.holds(payload) for condition in self.conditions)
         except UnreadableError:
             return False
 
-    def refusal(self, payload: Payload) -> str | None:
+    def refusal(self, payload: Readable) -> str | None:
         """Say in words why the payload does not pass, None where it does; values of it are cut short."""
         if not self.conditions:
             return None

@@ -5,17 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from enum import Enum, auto
 
 import msgspec
 
 from webhookd.core.event import is_json_type
-
-Steps = tuple[str, ...]
-"""A JSON pointer (RFC 6901) taken apart: names of members and, in lists, indexes."""
-
-Scalar = str | bool | Decimal | None
-"""A JSON value without parts; numbers are exact, and a number is never a text or a truth value."""
+from webhookd.core.filtering import Found, NotScalar, Steps, UnreadableError
 
 _Raw = bytes | msgspec.Raw
 _Level = Mapping[str, msgspec.Raw] | Sequence[msgspec.Raw] | None
@@ -29,25 +23,8 @@ _INDEX = re.compile(r"(?:0|[1-9][0-9]{0,17})\Z")
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
 
 
-class NotScalar(Enum):
-    """What stands in a place where there is nothing to compare with."""
-
-    MISSING = auto()
-    OBJECT = auto()
-    LIST = auto()
-    BEYOND = auto()
-    """A number whose exponent has so many digits that nothing can be compared with it."""
-
-
-Found = Scalar | NotScalar
-
-
-class UnreadableError(ValueError):
-    """The payload cannot be looked into; the text says why."""
-
-
 class Payload:
-    """The payload of one event for everybody who wants to look into it.
+    """The payload of one event for everybody who wants to look into it; fills `core.filtering.Readable`.
 
     Nothing is read before it is asked for. Each level of the document is opened at most once, which passes over its
     bytes without building anything from them; the cost of a look is bounded by size times depth of the place. Where a

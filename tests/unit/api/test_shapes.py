@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import orjson
@@ -22,6 +23,13 @@ from webhookd.core.endpoint import DisabledReason, Health
 from webhookd.core.ids import EPOCH_MS, DeliveryId
 from webhookd.core.services import EndpointView
 from webhookd.core.settings import BasicAuth
+
+
+@pytest.mark.parametrize("where", [{}, {"/n": [123456789012345678901, -1e300, None, "é"]}])
+def test_a_filter_is_shown_with_numbers_of_any_length(where):
+    given = {"url": "https://e.com", **({"where": where} if where else {})}
+    view = EndpointView(record=record(given=given), definition=endpoint(given=given), pending=0, last_attempt=None)
+    assert json.loads(orjson.dumps(endpoint_json(view)))["where"] == where
 
 
 def test_a_json_payload_stands_in_the_answer_as_it_came():
