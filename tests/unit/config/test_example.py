@@ -83,11 +83,18 @@ def test_the_examples_hold_when_they_are_taken_in(config, tmp_path):
         ("bank-ca.pem", authority.cert_pem.bytes().decode()),
         ("client.pem", client.cert_chain_pems[0].bytes().decode()),
         ("client.key", client.private_key_pem.bytes().decode()),
+        ("flybuy.token", "FB-7Q2"),
+        ("impact-stack.url", "https://example.com/ist-webhook/s3cret"),
+        ("impact-stack.password", "hunter2"),
+        ("forage.secret", "whsec_Zm9yYWdl"),
+        ("stripe.secret", "whsec_stripe"),
+        ("razorpay.secret", "razorpay"),
     ):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
     settings = config.load(UNCOMMENTED, CREDENTIALS_DIRECTORY=str(tmp_path))
-    assert set(settings.endpoints) == {"orders", "audit", "ledger", "crm", "bank"}
+    assert set(settings.endpoints) == set(EVERYTHING["endpoints"])
+    assert len(settings.endpoints) == 12
     assert settings.endpoints["orders"].sample == b"{}"
     assert settings.endpoints["orders"].rules.timeout_seconds == 30
     assert settings.endpoints["orders"].rules.headers == settings.profiles["flybuy"].headers
