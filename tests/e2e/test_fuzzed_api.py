@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,46 +75,47 @@ async def target(tmp_path: Path) -> AsyncIterator[Target]:
         assert await daemon.terminate() == 0
 
 
-def operations() -> Iterator[schemathesis.APIOperation]:
-    for result in DOCUMENT.get_all_operations():
-        operation = result.ok()
-        if f"{operation.method.upper()} {operation.path}" not in NOT_FUZZED:
-            yield operation
+OPERATIONS = [
+    operation
+    for result in DOCUMENT.get_all_operations()
+    if f"{(operation := result.ok()).method.upper()} {operation.path}" not in NOT_FUZZED
+]
 
 
-def fuzz(target: Target, *, examples: int) -> None:
-    for operation in operations():
-        kind = operation.path.split("/")[2] if operation.path.startswith("/v1/") else ""
-        for mode in GenerationMode:
-            # An id may be any text, so with nothing beside it there is nothing to be got wrong.
-            if mode.is_negative and not (operation.query or operation.body or "{type}" in operation.path):
-                continue
+def fuzz(target: Target, operation: schemathesis.APIOperation, *, examples: int) -> None:
+    kind = operation.path.split("/")[2] if operation.path.startswith("/v1/") else ""
+    for mode in GenerationMode:
+        # An id may be any text, so with nothing beside it there is nothing to be got wrong.
+        if mode.is_negative and not (operation.query or operation.body or "{type}" in operation.path):
+            continue
 
-            @seed(SEED)
-            @settings(
-                max_examples=examples,
-                database=None,
-                phases=(Phase.generate,),
-                suppress_health_check=list(HealthCheck),
-                deadline=None,
-            )
-            @given(
-                case=operation.as_strategy(generation_mode=mode),
-                name=st.sampled_from([None, *target.known.get(kind, [])]),
-            )
-            def ask(case: Case, name: str | None) -> None:
-                if name is not None and "{id}" in case.path:
-                    case.path_parameters["id"] = name
-                target.ask(case)
+        @seed(SEED)
+        @settings(
+            max_examples=examples,
+            database=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+            deadline=None,
+        )
+        @given(
+            case=operation.as_strategy(generation_mode=mode),
+            name=st.sampled_from([None, *target.known.get(kind, [])]),
+        )
+        def ask(case: Case, name: str | None) -> None:
+            if name is not None and "{id}" in case.path:
+                case.path_parameters["id"] = name
+            target.ask(case)
 
-            ask()
+        ask()
 
 
 def test_what_is_made_up_from_the_description_is_answered_as_described(target: Target) -> None:
-    fuzz(target, examples=8)
-    assert len({route for route, _ in target.judge.seen}) == len(list(operations()))
+    for operation in OPERATIONS:
+        fuzz(target, operation, examples=8)
+    assert len({route for route, _ in target.judge.seen}) == len(OPERATIONS)
 
 
 @pytest.mark.long
-def test_the_same_at_length(target: Target) -> None:
-    fuzz(target, examples=300)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_the_same_at_length(target: Target, operation: schemathesis.APIOperation) -> None:
+    fuzz(target, operation, examples=200)

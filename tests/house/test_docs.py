@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import tomllib
@@ -14,6 +15,7 @@ import click
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.kit import builders
 from tests.kit.described import roles_of_routes
 from webhookd import config
 from webhookd.cli import main
@@ -21,7 +23,8 @@ from webhookd.cli.exits import Exit
 from webhookd.config.environment import SECTIONS
 from webhookd.core.attempt import ErrorClass
 from webhookd.core.delivery import EndReason
-from webhookd.core.endpoint import DisabledReason
+from webhookd.core.endpoint import DisabledReason, Health
+from webhookd.core.news import Cause, NewsType, Subject, of_death
 from webhookd.metrics import OUTCOMES, Metrics, Readings
 from webhookd.store.sqlite.retention import HELD_TOO_LONG
 
@@ -229,6 +232,23 @@ def test_every_way_a_delivery_can_end_is_explained():
 def test_every_reason_for_disabling_is_explained():
     rows = table_under(GUARANTEES, "## When an endpoint is disabled")
     assert [row[0].strip("`") for row in rows] == [str(reason) for reason in DisabledReason]
+
+
+def test_every_operational_event_is_explained():
+    rows = table_under(OPERATIONS, "### Operational events")
+    assert [row[0].strip("`") for row in rows] == [str(type_) for type_ in NewsType]
+
+
+def test_the_operational_event_that_is_shown_is_one():
+    work = builders.work(attempt_count=9)
+    cause = Cause(work=work, outcome=builders.outcome(503))
+    subject = Subject(id=builders.ORDERS, declared=True, tenant="default")
+    (news,) = of_death(Health(), subject=subject, at_ms=0, cause=cause, end=EndReason.RETRIES_EXHAUSTED)
+    shown = next(text for text in fenced(OPERATIONS, "json") if "webhookd.delivery.dead" in text)
+    made, shown = json.loads(news.payload()), json.loads(shown)
+    assert shown.keys() == made.keys()
+    assert shown["endpoint"].keys() == made["endpoint"].keys()
+    assert shown["delivery"].keys() == made["delivery"].keys()
 
 
 def test_every_class_of_error_is_explained():

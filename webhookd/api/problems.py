@@ -60,11 +60,16 @@ class Problem:
     faults: tuple[Fault, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def title(self) -> str:
+        """The slug in words."""
+        return _TITLES.get(self.slug) or self.slug.replace("_", " ").capitalize()
+
     def body(self) -> bytes:
         """Return the problem as JSON."""
         document: dict[str, object] = {
             "type": f"urn:webhookd:problem:{self.slug}",
-            "title": _TITLES.get(self.slug) or self.slug.replace("_", " ").capitalize(),
+            "title": self.title,
             "status": self.status,
             "detail": self.detail,
         }
