@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Coroutine
@@ -19,10 +17,10 @@ from typing import Any, NoReturn
 import uvloop
 
 from webhookd import __version__, config, logs, systemd
-from webhookd.api import Api, bind
+from webhookd.api import Api, open_listeners
 from webhookd.clock import SystemClock
 from webhookd.core.ids import IdGenerator
-from webhookd.core.settings import ActivatedAddress, Listen, NetworkRules, Settings
+from webhookd.core.settings import NetworkRules, Settings
 from webhookd.engine import reconcile
 from webhookd.engine.announcer import Announcer
 from webhookd.engine.desk import DeliveryDesk
@@ -34,7 +32,7 @@ from webhookd.engine.intake import Intake
 from webhookd.engine.monitor import EngineMonitor
 from webhookd.engine.recorder import Recorder
 from webhookd.engine.upkeep import Heartbeat, Upkeep
-from webhookd.errors import ConfigError, ConfigErrors, StoreUnavailableError, WebhookdError
+from webhookd.errors import ConfigErrors, StoreUnavailableError, WebhookdError
 from webhookd.metrics import Metrics
 from webhookd.net.descriptors import clamp_to_descriptors
 from webhookd.net.sender import HttpSender
@@ -44,6 +42,7 @@ log = logging.getLogger(__name__)
 
 _SWITCH_INTERVAL_SECONDS = 0.0002
 _LOG_FLUSH_SECONDS = 2.0
+_RECORD_SECONDS = 5.0
 _SAFE_SQLITE = (3, 51, 3)
 
 
@@ -187,7 +186,10 @@ class Daemon:
         self._supervise(heartbeat.run(), "the heartbeat")
         self._supervise(self._reload_when_asked(), "reloading")
         self._supervised |= {self.dispatcher.failed, self.api.failed}
-        for listen, listening in self._bind():
+        passed = systemd.listen_sockets()
+        for listen, listening in open_listeners(
+            settings.listen, lambda name, key: systemd.claim_sockets(passed, name, key=key)
+        ):
             await self.api.serve(listening, listen)
         await self.dispatcher.start()
         systemd.notify("READY=1", "STATUS=accepting and delivering")
@@ -196,10 +198,8 @@ class Daemon:
     async def serve(self) -> None:
         """Return when told to stop; raise what ended a task that must not end."""
         stopping = asyncio.ensure_future(self._stop.wait())
-        done, _ = await asyncio.wait({stopping, *self._supervised}, return_when=asyncio.FIRST_COMPLETED)
-        for future in done - {stopping}:
-            if (error := future.exception()) is not None:
-                raise error
+        await asyncio.wait({stopping, *self._supervised}, return_when=asyncio.FIRST_COMPLETED)
+        self._raise_failure()
 
     async def stop(self) -> None:
         """Take nothing more, let attempts in flight end within the drain timeout, record them, and close."""
@@ -216,13 +216,23 @@ class Daemon:
             self.dispatcher.abort()
         interrupted = await draining
         hurried.cancel()
-        await self.recorder.flushed()
+        flushed = asyncio.ensure_future(self.recorder.flushed())
+        # A disk that takes no more writes must not keep the process: what is not recorded is sent again.
+        await asyncio.wait({flushed, *self._supervised}, timeout=_RECORD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        self._raise_failure()
+        if not flushed.done():
+            log.error("outcomes.lost", extra={"fields": {"reason": self.recorder.trouble or "no time is left"}})
         await self.api.close()
         for future in self._supervised:
             future.cancel()
         await self.sender.close()
         await self.store.close()
         log.info("daemon.stopped", extra={"fields": {"interrupted": interrupted}})
+
+    def _raise_failure(self) -> None:
+        for future in self._supervised:
+            if future.done() and (error := future.exception()) is not None:
+                raise error
 
     def _supervise(self, work: Coroutine[Any, Any, Any], what: str) -> None:
         """Run `work` for as long as the daemon lives; whatever way it ends otherwise, the process ends with it."""
@@ -250,34 +260,6 @@ class Daemon:
             advice = "no other program may checkpoint this database (Litestream needs 3.51.3 or newer)"
             log.info("sqlite.noted", extra={"fields": {"version": store.sqlite_version, "advice": advice}})
         return store
-
-    def _bind(self) -> list[tuple[Listen, socket.socket]]:
-        """Open every listener before the first is served, so that a refused one leaves nothing half-open."""
-        passed = systemd.listen_sockets()
-        bound: list[tuple[Listen, socket.socket]] = []
-        complaints: list[ConfigError] = []
-        for number, listen in enumerate(self._settings.listen):
-            key = f"listen[{number}].address"
-            try:
-                if isinstance(listen.address, ActivatedAddress):
-                    sockets = systemd.claim_sockets(passed, listen.address.name, key=key)
-                    bound += [(listen, claimed) for claimed in sockets]
-                else:
-                    bound.append((listen, bind(listen.address)))
-            except ConfigError as error:
-                complaints.append(error)
-            except OSError as error:
-                reason = error.strerror or str(error)
-                if error.errno == errno.EADDRINUSE:
-                    reason = "the address is in use by another program"
-                complaints.append(ConfigError(key, f"cannot listen on {listen.address}: {reason}"))
-        if complaints:
-            for _, opened in bound:
-                opened.close()
-            raise ConfigErrors(complaints)
-        for listen, opened in bound:
-            log.info("listener.opened", extra={"fields": {"address": _name_of(listen, opened), "role": listen.role}})
-        return bound
 
     async def _reload_when_asked(self) -> NoReturn:
         while True:
@@ -333,13 +315,6 @@ class Daemon:
             return
         degraded = self.monitor.refusing() or self._reload_failure or "no"
         systemd.notify("WATCHDOG=1", f"STATUS=inflight={self.dispatcher.lanes.in_flight} degraded={degraded}")
-
-
-def _name_of(listen: Listen, opened: socket.socket) -> str:
-    if opened.family == socket.AF_UNIX:
-        return str(listen.address)
-    host, port = opened.getsockname()[:2]
-    return f"{listen.address} ({host} port {port})"
 
 
 def _exit_now(code: int) -> NoReturn:

@@ -110,6 +110,12 @@ class AlreadyRunningError(WebhookdError):
         self.pid = pid
 
 
+class AddressInUseError(WebhookdError):
+    """A listener cannot be opened because another program, perhaps another webhookd, holds its address."""
+
+    exit_code = 75
+
+
 class StateDirectoryError(WebhookdError):
     """The directory for the database cannot be used; the text names the path and the user id."""
 

@@ -203,7 +203,7 @@ async def test_an_address_in_use_is_named(tmp_path: Path) -> None:
         address = f"tcp:127.0.0.1:{taken.getsockname()[1]}"
         async with running_daemon(tmp_path, {"listen": [{"address": address}]}, start=False) as daemon:
             code, said = await refused(daemon)
-            assert code == 78
+            assert code == 75
             assert address in said
             assert [line for line in said.splitlines() if not line.startswith("{")] == []
 
