@@ -60,6 +60,11 @@ class StreamRoutes:
         except ConnectionError:
             # The client has left, which is how most of these end.
             pass
+        except Exception as error:  # noqa: BLE001 - explain() logs it as a fault of ours
+            # Half an answer is out; breaking off is the only way left to say that this was not its end.
+            self._lobby.explain(error)
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
     async def _hear(self, follower: Follower) -> Heard | None:

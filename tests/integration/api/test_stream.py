@@ -220,6 +220,18 @@ async def test_the_stream_ends_when_the_daemon_stops(house, client):
     assert json.loads(answer.body)["type"] == "urn:webhookd:problem:shutting_down"
 
 
+async def test_a_fault_of_ours_breaks_the_stream_off(house, client, caplog):
+    """Not with the end of an answer, nor with a second one in the middle of the first."""
+    wire = await client.wire()
+    await wire.send(FOLLOW)
+    await Reader(wire).begin()
+    (follower,) = house.feed.followers
+    follower.tell(None)
+    assert await wire.end() == b""
+    assert follower.left.is_set()
+    assert [record.message for record in caplog.records] == ["request.failed"]
+
+
 async def test_the_connection_goes_on_after_a_stream(house, client):
     wire = await client.wire()
     await wire.send(FOLLOW)

@@ -164,13 +164,13 @@ async def test_a_copy_that_fails_its_check_does_not_get_its_name(
     def damaging(address: str, pragmas: str) -> sqlite3.Connection:
         for passing in target.parent.iterdir():
             if passing.stat().st_size:
-                with passing.open("r+b") as file:
-                    file.seek(4096 * 5)
-                    file.write(b"\xff" * 4096)
+                with closing(sqlite3.connect(passing, isolation_level=None)) as db:
+                    db.execute("PRAGMA ignore_check_constraints = ON")
+                    db.execute("UPDATE deliveries SET attempt_count = -1")
         return connect(address, pragmas)
 
     monkeypatch.setattr(backup, "connect", damaging)
-    with pytest.raises(BackupFailedError):
+    with pytest.raises(BackupFailedError, match="does not pass its check"):
         await store.backup(target, overwrite=False)
     assert names(target.parent) == []
 
@@ -207,7 +207,31 @@ async def test_one_at_a_time(store: SqliteStore, target: Path) -> None:
     await store.backup(target.with_name("other.db"), overwrite=False)
 
 
-async def test_closing_gives_up_a_copy_that_is_being_made(opener: Opener, storage: Storage, target: Path) -> None:
+async def test_closing_gives_up_a_copy_that_is_being_made(
+    store: SqliteStore, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its connection is busy with at that moment, here something without an end."""
+    await fill(store)
+    begun = threading.Event()
+
+    def endless(db: sqlite3.Connection) -> int:
+        begun.set()
+        db.execute("WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c").fetchone()
+        return 0
+
+    monkeypatch.setattr(backup, "used_bytes", endless)
+    making = asyncio.ensure_future(store.backup(target, overwrite=False))
+    assert await asyncio.to_thread(begun.wait, 5)
+    async with asyncio.timeout(5):
+        await store.close()
+    with pytest.raises(StoreUnavailableError, match="the daemon is stopping"):
+        await making
+    assert names(target.parent) == []
+    with pytest.raises(StoreUnavailableError):
+        await store.backup(target, overwrite=False)
+
+
+async def test_closing_stops_a_copy_between_its_steps(opener: Opener, storage: Storage, target: Path) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def waiting(directory: Path) -> int:
@@ -220,15 +244,13 @@ async def test_closing_gives_up_a_copy_that_is_being_made(opener: Opener, storag
     await fill(store)
     making = asyncio.ensure_future(store.backup(target, overwrite=False))
     assert await asyncio.to_thread(begun.wait, 5)
-    closing_it = asyncio.ensure_future(store.close())
+    ending = asyncio.ensure_future(store.close())
     await asyncio.sleep(0)
     go_on.set()
     with pytest.raises(StoreUnavailableError):
         await making
-    await closing_it
+    await ending
     assert names(target.parent) == []
-    with pytest.raises(StoreUnavailableError):
-        await store.backup(target, overwrite=False)
 
 
 _CHILD = """

@@ -193,7 +193,8 @@ class _Copying:
             raise BackupFailedError(f"there is not enough room: {directory} has {free} bytes free of {needed} needed")
 
     def _verify(self, passing: Path) -> tuple[int, int]:
-        with self._connected(uri(passing, mode="ro", immutable=True), "PRAGMA temp_store = MEMORY") as db:
+        # Opened for writing, since SQLite knows of no CHECK constraints in a file that it may only read.
+        with self._connected(uri(passing, mode="rw"), "PRAGMA temp_store = MEMORY; PRAGMA query_only = ON") as db:
             found = [str(row[0]) for row in db.execute("PRAGMA integrity_check(3)").fetchall()]
             if found != ["ok"]:
                 raise BackupFailedError(f"the copy does not pass its check: {'; '.join(found)}")
