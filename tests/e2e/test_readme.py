@@ -1,132 +1,42 @@
-"""The first delivery of README.md, copied and pasted: every block as it stands there, against the real daemon."""
+"""What README.md lets a reader copy and paste: every block as it stands there, against the real daemon."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
+from tests.kit.contracts import profile
+from tests.kit.desk import Desk, blocks, opened_desk
+
 README = Path(__file__).parents[2] / "README.md"
-PATIENCE_SECONDS = 20.0
-ORDER = ["prepare", "serve", "listen", "unix", "tcp", "look"]
+FIRST, FLYBUY = "first delivery", "flybuy"
+ORDER = {
+    FIRST: ["prepare", "serve", "listen", "unix", "tcp", "look"],
+    FLYBUY: ["prepare", "serve", "listen", "press", "send", "look"],
+}
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl: apt-get install curl")
-
-
-def blocks() -> dict[str, str]:
-    """Return the fenced blocks under `<!-- first delivery: NAME -->`, in their order."""
-    found = re.findall(
-        r"^<!-- first delivery: (\w+) -->\n```sh\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE
-    )
-    return dict(found)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@dataclass
-class Desk:
-    """A directory and three terminals."""
-
-    directory: Path
-    ports: dict[str, str]
-    background: dict[str, subprocess.Popen[bytes]]
-
-    def text(self, name: str) -> str:
-        block = blocks()[name]
-        for written, free in self.ports.items():
-            block = block.replace(written, free)
-        return block
-
-    def run(self, name: str) -> str:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", self.text(name)],
-            cwd=self.directory,
-            env=self.environ(),
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-        )
-        assert done.returncode == 0, f"{name} ended with {done.returncode}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def start(self, name: str) -> None:
-        with (self.directory / f"{name}.out").open("wb") as out:
-            self.background[name] = subprocess.Popen(
-                ["bash", "-c", f"exec {self.text(name)}"],
-                cwd=self.directory,
-                env=self.environ(),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
-
-    def output(self, name: str) -> str:
-        return (self.directory / f"{name}.out").read_text(errors="backslashreplace")
-
-    def wait_for(self, name: str, text: str, times: int = 1) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.output(name).count(text) < times:
-            assert self.background[name].poll() is None, f"{name} ended: {self.output(name)}"
-            assert time.monotonic() < deadline, f"no {text!r} from {name}: {self.output(name)}"
-            time.sleep(0.05)
-
-    def environ(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("WEBHOOKD_")}
-        return {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
-
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            assert self.background["serve"].poll() is None, self.output("serve")
-            try:
-                with urlopen(f"http://127.0.0.1:{self.ports['8470']}/readyz", timeout=5) as answer:
-                    assert answer.status == 200
-                    return
-            except OSError:
-                assert time.monotonic() < deadline, self.output("serve")
-                time.sleep(0.05)
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl: apt-get install curl")
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    # A socket's path may have 107 bytes, which a directory of pytest's can use up.
-    directory = Path(tempfile.mkdtemp(prefix="readme-"))
-    opened = Desk(directory, {"8470": str(free_port()), "8471": str(free_port())}, {})
-    yield opened
-    for process in opened.background.values():
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    shutil.rmtree(directory, ignore_errors=True)
+def desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
+    with opened_desk(README, request.param, "8470", "8471") as opened:
+        yield opened
 
 
-def test_the_readme_has_every_step_in_order():
-    assert list(blocks()) == ORDER
+@pytest.mark.parametrize("story", ORDER)
+def test_the_readme_has_every_step_in_order(story):
+    assert list(blocks(README, story)) == ORDER[story]
 
 
+@needs_curl
+@pytest.mark.parametrize("desk", [FIRST], indirect=True)
 def test_the_first_delivery_works_as_it_is_written(desk):
     assert desk.run("prepare").strip() == "good"
     assert (desk.directory / "orders.secret").stat().st_mode & 0o077 == 0
@@ -147,11 +57,34 @@ def test_the_first_delivery_works_as_it_is_written(desk):
     assert repeated == {**answers[1], "duplicate": True}
 
     # The receiver prints a request before its answer is on record here.
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while "2 delivered" not in (looked := desk.run("look")):
-        assert time.monotonic() < deadline, looked
+    looked = desk.run_until("look", "2 delivered")
     assert len(re.findall(r"^dlv_\w+ +delivered +order\.completed +orders +1 ", looked, re.MULTILINE)) == 2
     assert f"{answers[1]['id']} (order.completed)" in looked, "what is shown is the latest delivery"
 
-    desk.background["serve"].send_signal(signal.SIGTERM)
-    assert desk.background["serve"].wait(PATIENCE_SECONDS) == 0, desk.output("serve")
+    assert desk.stop("serve") == 0, desk.output("serve")
+
+
+def test_the_flybuy_profile_of_the_readme_is_that_of_the_example():
+    (written,) = re.findall(r"<<'END'\n(.*?)^END$", blocks(README, FLYBUY)["prepare"], re.DOTALL | re.MULTILINE)
+    assert tomllib.loads(written)["profiles"] == {"flybuy": profile("flybuy")}
+
+
+@pytest.mark.parametrize("desk", [FLYBUY], indirect=True)
+def test_the_flybuy_profile_is_set_up_as_it_is_written(desk):
+    assert "+1d 18h 35m" in desk.run("prepare")
+    desk.start("serve")
+    desk.start("listen")
+    desk.wait_until_ready()
+    desk.wait_for("listen", "listening on")
+
+    assert "acknowledged" in desk.run("press")
+    desk.wait_for("listen", '"customer_state": "sample"')
+    assert "1 delivery" in desk.run("send")
+    desk.wait_for("listen", '"customer_state": "arrived"')
+    desk.wait_for("listen", 'Authorization: Token token="FB-7Q2XK9"', times=2)
+    names = set(re.findall(r"^  ([\w-]+): ", desk.output("listen"), re.MULTILINE))
+    assert names == {"Host", "Content-Length", "Content-Type", "Accept", "Authorization"}
+
+    looked = desk.run_until("look", "delivered")
+    assert len(re.findall(r"^dlv_\w+ ", looked, re.MULTILINE)) == 1, "pressing the button makes no delivery"
+    assert desk.stop("serve") == 0, desk.output("serve")

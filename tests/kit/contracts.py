@@ -25,19 +25,20 @@ JSON = {"Content-Type": "application/json"}
 
 
 @cache
-def _example() -> dict[str, Any]:
+def example() -> dict[str, Any]:
+    """Return all that stands in the example, what is commented out there as well."""
     return tomllib.loads(re.sub(r"(?m)^#(?=\S)", "", EXAMPLE.read_text()))
 
 
 def profile(name: str) -> dict[str, Any]:
     """Return a profile as it stands in the example."""
-    table: dict[str, Any] = deepcopy(_example()["profiles"][name])
+    table: dict[str, Any] = deepcopy(example()["profiles"][name])
     return table
 
 
 def endpoint(name: str, url: str | None = None, /, **changes: object) -> dict[str, Any]:
     """Return an endpoint as it stands in the example, sent to `url`; a change to None takes the key away."""
-    table = {**deepcopy(_example()["endpoints"][name]), **({} if url is None else {"url": url}), **changes}
+    table = {**deepcopy(example()["endpoints"][name]), **({} if url is None else {"url": url}), **changes}
     return {key: value for key, value in table.items() if value is not None}
 
 
