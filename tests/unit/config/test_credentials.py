@@ -138,7 +138,9 @@ def test_a_url_from_elsewhere_is_a_secret(config, tmp_path, source):
 
 
 def test_a_secret_url_keeps_its_port_in_sight(config):
-    assert resolve(config, url="https://example.com:8443?t=1", url_secret=True).shown_url == "https://example.com:8443/…"
+    assert (
+        resolve(config, url="https://example.com:8443?t=1", url_secret=True).shown_url == "https://example.com:8443/…"
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,11 @@ def test_certificates_that_everyone_can_read_draw_none(config, pem):
         (["ca_file = 'nonsense.pem'"], "ca_file", "is not a list of certificates"),
         (["client_cert_file = 'client.pem'"], "client_cert_file", "is no private key"),
         (["client_key_file = 'client.key'"], "client_key_file", "belongs to a client_cert_file"),
-        (["client_cert_file = 'client.pem'", "client_key_file = 'other.key'"], "client_key_file", "key values mismatch"),
+        (
+            ["client_cert_file = 'client.pem'", "client_key_file = 'other.key'"],
+            "client_key_file",
+            "key values mismatch",
+        ),
         (["client_cert_file = 'client.pem'", "client_key_file = 'ca.pem'"], "client_key_file", "holds no private key"),
         (["client_cert_file = 'client.pem'", "client_key_file = 'locked.key'"], "client_key_file", "is encrypted"),
     ],
@@ -313,5 +319,7 @@ def test_a_bad_proxy_is_refused(config, written, words):
 
 
 def test_a_secret_beside_them_signs_as_ever(config):
-    text = declared("basic_auth = { username = 'u', password = 'p' }").replace("signatures = []", f"secret = '{SECRET}'")
+    text = declared("basic_auth = { username = 'u', password = 'p' }").replace(
+        "signatures = []", f"secret = '{SECRET}'"
+    )
     assert config.load(text).endpoints["a"].secret == SECRET
