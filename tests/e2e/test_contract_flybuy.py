@@ -143,6 +143,32 @@ async def test_an_answer_that_takes_too_long_is_a_failure(tmp_path: Path) -> Non
             assert second["status"] == 200
 
 
+async def test_a_disabled_endpoint_gets_nothing_more_and_loses_nothing(tmp_path: Path) -> None:
+    """With one day for the three of the profile, as a test cannot wait: it is disabled, and what is owed is held.
+
+    From "FlyBuy: Webhooks", under "Respond to Webhook Events".
+    """
+    async with Receiver() as receiver:
+        receiver.script(302, 304, 500, 200)
+        impatient = {"disable_after_days": 1, "disable_min_failures": 3, "retry": ["20ms"] * 9}
+        config = contract("flybuy", project=tokenless(receiver.url, **impatient))
+        async with running_daemon(tmp_path, config) as daemon:
+            await hand_in(daemon, "order.updated", payload("flybuy-order"), tenant="project-7")
+
+            async def is_disabled() -> bool:
+                shown = (await daemon.get("/v1/endpoints/project")).json()
+                return (shown["status"], shown["disabled_reason"]) == ("disabled", "failing")
+
+            assert await eventually(is_disabled)
+            await hand_in(daemon, "order.updated", b"{}", tenant="project-7")
+            held = await daemon.deliveries()
+            assert [(delivery["state"], delivery["held"]) for delivery in held] == [("pending", True)] * 2
+            assert receiver.count == 3
+            assert (await command(daemon, "endpoints", "enable", "project")).code == 0
+            assert {delivery["state"] for delivery in await daemon.settled()} == {"delivered"}
+            assert [request.body for request in receiver.requests[3:]].count(b"{}") == 1
+
+
 async def test_send_delivers_the_sample_at_once_and_says_what_came_back(tmp_path: Path) -> None:
     """The button is `webhookd endpoints test`: the sample goes out like an event, and no event comes of it.
 

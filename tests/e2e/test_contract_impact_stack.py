@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kit.contracts import command, contract, endpoint, hand_in, keep, payload
+from tests.kit.contracts import command, contract, endpoint, hand_in, keep, payload, profile
 from tests.kit.daemon import Daemon, eventually, running_daemon
 from tests.kit.receiver import Answer, Receiver, Reply, Request
 
@@ -169,6 +170,27 @@ async def test_each_event_is_sent_whatever_becomes_of_the_others(tmp_path: Path)
             assert await eventually(is_delivered)
             states = {delivery["event"]: delivery["state"] for delivery in await daemon.deliveries()}
             assert states == {form: "pending", payment: "delivered"}
+
+
+async def test_each_interval_is_twice_the_one_before_and_the_tenth_attempt_is_the_last(tmp_path: Path) -> None:
+    """The schedule of the profile, begun with milliseconds instead of minutes; then the event is given up.
+
+    From "Impact Stack: Webhooks", under "Failed attempts and resends".
+    """
+    shortened = {**profile("impact-stack")["retry"], "first": "6ms"}
+    async with Receiver() as receiver:
+        receiver.script(500)
+        async with running_daemon(
+            tmp_path, contract("impact-stack", all=plain(receiver.url, retry=shortened))
+        ) as daemon:
+            await hand_in(daemon, "form_submission", payload("impact-stack-form"))
+            (delivery,) = await daemon.settled()
+            assert (delivery["state"], delivery["reason"]) == ("dead", "retries_exhausted")
+            assert [attempt["status"] for attempt in (await shown(daemon, delivery))["attempts"]] == [500] * 10
+            gaps = [later.at - earlier.at for earlier, later in pairwise(receiver.requests)]
+            # A busy machine only makes them longer; moments on disk are whole milliseconds.
+            assert all(gap > 0.006 * 2**retry - 0.001 for retry, gap in enumerate(gaps))
+            assert 0.006 * 2**8 <= gaps[-1] < 2 * 0.006 * 2**8
 
 
 async def test_chosen_calls_are_sent_again_and_no_others(tmp_path: Path) -> None:
