@@ -14,7 +14,7 @@ from webhookd.cli.text import counted, printable
 from webhookd.cli.waiting import waiting
 
 REPLAY_TIMEOUT_SECONDS = 3600.0
-"""A million take the daemon about half a minute; what is cut off can be asked for again."""
+"""A million take the daemon some ten seconds, if its disk is quick; what is cut off can be asked for again."""
 
 
 @click.command(cls=Command)

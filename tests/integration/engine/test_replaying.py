@@ -72,9 +72,9 @@ async def test_retries_go_before_replays_as_well(clock: VirtualClock, tmp_path: 
         await engine.directory.disable(ORDERS)
         await engine.accept(*[builders.draft() for _ in range(20)])
         await replay(engine)
-        await engine.directory.enable(ORDERS)
         engine.sender.script("orders", *[400] * 20, 200, latency=0.1)
         at = len(engine.sent())
+        await engine.directory.enable(ORDERS)
         await clock.run_for(4)
         # The first attempts fail, and come back in the place of those that have not been made yet.
         replayed = sum(sent.trigger is Trigger.MANUAL for sent in engine.sent()[at : at + 30])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -253,6 +254,14 @@ async def test_closing_stops_a_copy_between_its_steps(opener: Opener, storage: S
     assert names(target.parent) == []
 
 
+def unfinished_bytes(directory: Path) -> int:
+    """Return the size of a copy that has not got its name yet, 0 where there is none."""
+    for path in directory.glob(".webhookd-backup-*"):
+        with contextlib.suppress(FileNotFoundError):
+            return path.stat().st_size
+    return 0
+
+
 _CHILD = """
 import asyncio, sys
 from pathlib import Path
@@ -268,9 +277,9 @@ async def main(path, target):
     for _ in range(20):
         await store.accept([submission(event(payload=b"x" * 200_000)) for _ in range(10)])
     print("filled", flush=True)
-    await store.backup(target, overwrite=True)
-    print("done", flush=True)
-    await asyncio.sleep(60)
+    while True:
+        target.unlink(missing_ok=True)
+        await store.backup(target, overwrite=False)
 
 asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
 """
@@ -286,13 +295,19 @@ async def test_a_crash_in_the_middle_leaves_nothing_under_the_name(
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"filled\n"
-        while not [path for path in target.parent.iterdir() if path.stat().st_size > 1_000_000]:
-            assert child.poll() is None
-        child.send_signal(signal.SIGKILL)
+        while True:
+            # Stopped first, so that what is looked at is what the kill leaves.
+            while unfinished_bytes(target.parent) < 1_000_000:
+                assert child.poll() is None
+            child.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+            if unfinished_bytes(target.parent):
+                break
+            child.send_signal(signal.SIGCONT)
     finally:
         child.kill()
-        rest, _ = child.communicate()
-    assert rest == b"", "the copy was finished before the child could be killed"
+        child.communicate()
+    assert not target.exists()
     (left,) = {name.removesuffix("-journal") for name in names(target.parent)}
     assert left.startswith(".webhookd-backup-")
     store = await opener()

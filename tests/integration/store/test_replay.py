@@ -116,19 +116,24 @@ async def test_others_commit_between_the_parts(store: Store, monkeypatch: pytest
     monkeypatch.setattr(sqlite_replay, "BATCH_ROWS", 10)
     await ended(store, DeliveryState.DEAD, 200)
     seen: list[int] = []
-    begun = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
     owe_again = sqlite_replay.owe_again
 
     def watched(*args: object, **more: object) -> int:
         seen.append(len(more["ids"]))
         begun.set()
+        assert go_on.wait(5)
         return owe_again(*args, **more)
 
     monkeypatch.setattr(sqlite_replay, "owe_again", watched)
     task = asyncio.ensure_future(store.replay(ReplayFilter(endpoint_id=A), now_ms=LATER_MS))
     assert await asyncio.to_thread(begun.wait, 5)
-    await store.accept([submission(to=("b",))])
-    assert len(seen) < 20
+    parts_before: list[int] = []
+    accepting = asyncio.ensure_future(store.accept([submission(to=("b",))]))
+    accepting.add_done_callback(lambda _: parts_before.append(len(seen)))
+    go_on.set()
+    await accepting
+    assert parts_before[0] <= 3
     assert await task == 200
     assert seen == [10] * 20
 

@@ -21,6 +21,7 @@ from webhookd.store.sqlite.room import Room, used_bytes
 from webhookd.store.sqlite.session import connect, uri
 
 _READER = "PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192"
+_STOP_EVERY_SECONDS = 0.05
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 
@@ -58,9 +59,10 @@ class Backups:
     async def close(self) -> None:
         """Give up a copy that is being made, leaving nothing of it; returns once that is so."""
         self._is_closed = True
-        if self._running is not None and self._task is not None:
+        while self._running is not None and self._task is not None:
+            # Again and again: SQLite forgets an interruption that comes between two statements.
             self._running.stop()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=_STOP_EVERY_SECONDS)
 
     async def _run(self, copying: _Copying) -> BackupReport:
         loop = asyncio.get_running_loop()
