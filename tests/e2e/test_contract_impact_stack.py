@@ -116,7 +116,8 @@ async def test_an_answer_within_a_few_seconds_counts_and_a_later_one_does_not(tm
             assert deliveries["late"]["state"] == "dead"
             (attempt,) = deliveries["late"]["attempts"]
             assert attempt["error"]["class"] == "timeout"
-            assert 5000 <= attempt["duration_ms"] < 7000
+            # The event loop keeps time in whole milliseconds, and may be one early.
+            assert 4990 <= attempt["duration_ms"] < 7000
 
 
 async def test_anything_but_a_2xx_is_a_failed_attempt(tmp_path: Path) -> None:
