@@ -201,6 +201,8 @@ class Dispatcher:
             station = self._stations[endpoint_id] = Station(live)
         else:
             station.open(live)
+            # What was noted of the predecessor's rows says nothing about the new ones.
+            station.buffer.note_due(self._clock.now_ms())
         return station
 
     def _drop_if_done(self, station: Station) -> None:
@@ -319,13 +321,12 @@ class Dispatcher:
         self._pump()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._supervised(work))
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
-    async def _supervised(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001 - the daemon ends the process with it
-            if not self.failed.done():
-                self.failed.set_exception(error)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+            # The daemon ends the process with it.
+            self.failed.set_exception(error)

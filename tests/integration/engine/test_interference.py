@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -227,3 +228,32 @@ async def test_nothing_is_remembered_of_deleted_endpoints(clock: VirtualClock, t
         await engine.directory.remove(builders.ORDERS)
         await clock.run_for(10)
         assert list(engine.dispatcher.stations) == []
+
+
+async def test_a_retry_owed_to_a_deleted_endpoint_does_not_hold_back_its_successor(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    async with running_engine(clock, tmp_path) as engine:
+        engine.directory.schema = OrderInKeys()
+        await engine.directory.create(builders.ORDERS, {})
+        engine.sender.script("orders", 500)
+        await engine.accept()
+        await clock.run_for(1)
+        engine.sender.script("orders", 200, latency=5.0)
+        await engine.accept()
+        await clock.run_for(1)
+        await engine.directory.remove(builders.ORDERS)
+        await engine.directory.create(builders.ORDERS, {"ordered": True})
+        await engine.accept()
+        await clock.run_for(30)
+        assert await pending(engine) == 0
+
+
+async def test_attempts_dropped_before_they_began_leave_no_trace(clock: VirtualClock, tmp_path: Path) -> None:
+    """Warnings are errors here: none may say that anything was never awaited."""
+    async with running_engine(clock, tmp_path, orders(ONE_AT_A_TIME)) as engine:
+        engine.dispatcher.offer([builders.work()])
+        engine.dispatcher.abort()
+        assert await engine.dispatcher.drain(0.0) == 1
+        gc.collect()
+        assert engine.sent() == []
