@@ -124,6 +124,9 @@ class EndpointDirectory:
                 await self._store.remove_endpoint(endpoint_id, now_ms=self._clock.now_ms())
             except BaseException:
                 self._endpoints.put(live)
+                self._endpoints.change_health(live, live.health)
+                # Some of its deliveries may have been cancelled; others may have been committed and not handed over.
+                self._dispatcher.refresh(endpoint_id)
                 raise
             self._dispatcher.forget(endpoint_id)
 
@@ -215,9 +218,9 @@ class EndpointDirectory:
                 schema=schema,
             )
             self.schema = schema
-            for live, was in before.items():
-                if was != (live.definition, live.is_enabled):
-                    self._dispatcher.refresh(live.record.id)
+            for live, (definition, was_enabled) in before.items():
+                if definition != live.definition or was_enabled != live.is_enabled:
+                    self._dispatcher.refresh(live.record.id, gently=not was_enabled)
             self._wake(told)
 
     async def _views(self, endpoints: Iterable[LiveEndpoint]) -> list[EndpointView]:
@@ -249,7 +252,8 @@ class EndpointDirectory:
         await self._put(
             replace(live.record, health=after), *of_health(before, after, subject=live.subject, at_ms=now_ms)
         )
-        live.health = change(live.health)
+        # Batches of outcomes queued after that carry the health of before with them, so it is written once more.
+        self._endpoints.change_health(live, change(live.health))
 
     async def _put(self, record: EndpointRecord, *news: News) -> None:
         """Store a record, its health of this moment included, with all that is still to be told of that."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from webhookd.core.endpoint import EndpointRecord, EndpointStatus, Health
@@ -54,6 +54,7 @@ class LiveEndpoints:
         self._choosy: dict[EndpointId, EndpointDefinition] = {}
         """Those for which the payload counts too."""
         self._unsaved: set[EndpointId] = set()
+        self._on_unsaved: Callable[[], None] = lambda: None
         self._untold: dict[EndpointId, list[News]] = {}
 
     def __iter__(self) -> Iterator[LiveEndpoint]:
@@ -110,6 +111,10 @@ class LiveEndpoints:
         """Say whether some health is not yet on disk."""
         return bool(self._unsaved)
 
+    def call_when_unsaved(self, callback: Callable[[], None]) -> None:
+        """Have `callback` told whenever there is health to be committed."""
+        self._on_unsaved = callback
+
     def change_health(self, endpoint: LiveEndpoint, health: Health, news: Sequence[News] = ()) -> None:
         """Note new health, to be committed with the next batch of outcomes, and what is to be told of it."""
         endpoint.health = health
@@ -117,6 +122,7 @@ class LiveEndpoints:
             self._unsaved.add(endpoint.record.id)
             if news:
                 self._untold.setdefault(endpoint.record.id, []).extend(news)
+            self._on_unsaved()
 
     def take_unsaved(self) -> dict[EndpointId, Health]:
         """Return the health that is not yet on disk; the caller now answers for its getting there."""

@@ -104,7 +104,8 @@ async def reload(
         if live is None:
             endpoints.put(LiveEndpoint(record, None))
         else:
-            live.health = record.health
+            # Attempts have ended while this was written: it is built on what they came to, and written again.
+            endpoints.change_health(live, _declared_health(live.record.id, live.health, declared, now_ms=now_ms))
     for live in endpoints:
         live.definition = definitions.get(live.record.id)
         endpoints.put(live)
@@ -152,16 +153,20 @@ def _declared_records(
         if endpoint_id not in records
     ]
     for record in records.values():
-        if not record.declared:
-            continue
-        health: Health = record.health
-        if record.id not in declared:
-            health = disabled(health, DisabledReason.REMOVED, at_ms=now_ms)
-        elif health.disabled_reason is DisabledReason.REMOVED:
-            health = enabled(health, at_ms=now_ms)
-        if health is not record.health:
+        health = _declared_health(record.id, record.health, declared, now_ms=now_ms)
+        if record.declared and health is not record.health:
             changed.append(replace(record, health=health))
     return changed
+
+
+def _declared_health(
+    endpoint_id: EndpointId, health: Health, declared: Mapping[EndpointId, EndpointDefinition], *, now_ms: int
+) -> Health:
+    if endpoint_id not in declared:
+        return disabled(health, DisabledReason.REMOVED, at_ms=now_ms)
+    if health.disabled_reason is DisabledReason.REMOVED:
+        return enabled(health, at_ms=now_ms)
+    return health
 
 
 def _refuse_doubles(

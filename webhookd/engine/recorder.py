@@ -65,6 +65,7 @@ class Recorder:
         self.trouble: str | None = None
         self.commit_started: float | None = None
         """When the commit under way began, monotonic seconds; None when there is none."""
+        endpoints.call_when_unsaved(self._wake)
 
     def __repr__(self) -> str:
         return f"<Recorder {len(self._waiting)} waiting, trouble={self.trouble!r}>"
@@ -85,13 +86,7 @@ class Recorder:
     def record(self, record: Record) -> None:
         """Queue one outcome."""
         self._waiting.append(record)
-        self._arrived.set()
-        self._idle.clear()
-
-    def record_health(self) -> None:
-        """Have changed health committed even though no outcome comes with it."""
-        self._arrived.set()
-        self._idle.clear()
+        self._wake()
 
     async def flushed(self) -> None:
         """Return once everything recorded so far is on disk."""
@@ -132,6 +127,10 @@ class Recorder:
                 return
             finally:
                 self.commit_started = None
+
+    def _wake(self) -> None:
+        self._arrived.set()
+        self._idle.clear()
 
     def _note_trouble(self, trouble: str | None) -> None:
         if (trouble is None) != (self.trouble is None):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.kit.clock import START_MS, VirtualClock
 from tests.kit.engine import EngineUnderTest, SimpleSchema, running_engine
 from webhookd.core.attempt import Trigger
 from webhookd.core.delivery import DeliveryState
+from webhookd.core.endpoint import DisabledReason
 from webhookd.core.ids import EndpointId
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, RetryList
 from webhookd.engine.dispatcher import Dispatcher
@@ -257,3 +259,86 @@ async def test_attempts_dropped_before_they_began_leave_no_trace(clock: VirtualC
         assert await engine.dispatcher.drain(0.0) == 1
         gc.collect()
         assert engine.sent() == []
+
+
+def hold_back(room: Any, call: str, seconds: float, clock: VirtualClock) -> None:
+    """Let the word of a commit come late to `room`."""
+    store = room._store  # noqa: SLF001
+
+    class Late:
+        def __getattr__(self, name: str) -> Any:
+            return late if name == call else getattr(store, name)
+
+    async def late(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await getattr(store, call)(*args, **kwargs)
+        finally:
+            await clock.sleep(seconds)
+
+    room._store = Late()  # noqa: SLF001
+
+
+async def test_an_outcome_recorded_while_an_endpoint_is_enabled_does_not_disable_it_on_disk(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    async with running_engine(clock, tmp_path, orders(ONE_AT_A_TIME)) as engine:
+        engine.sender.script("orders", 500, latency=5.0)
+        await engine.accept()
+        await clock.run_for(1)
+        await engine.directory.disable(builders.ORDERS)
+        hold_back(engine.directory, "put_endpoints", 10.0, clock)
+        enabling = asyncio.ensure_future(engine.directory.enable(builders.ORDERS))
+        await clock.run_for(15)
+        assert (await enabling).record.health.disabled_reason is None
+        (stored,) = await engine.store.endpoints()
+        assert stored == engine.record()
+
+
+async def test_an_outcome_during_a_reload_counts(clock: VirtualClock, tmp_path: Path) -> None:
+    async with running_engine(clock, tmp_path, orders(ONE_AT_A_TIME)) as engine:
+        engine.sender.script("orders", 500, latency=5.0)
+        await engine.accept()
+        await clock.run_for(1)
+        hold_back(engine.directory, "put_endpoints", 10.0, clock)
+        reloading = asyncio.ensure_future(engine.directory.reload({}, engine.schema))
+        await clock.run_for(15)
+        await reloading
+        (stored,) = await engine.store.endpoints()
+        assert stored == engine.record()
+        assert (stored.health.disabled_reason, stored.health.failed_attempts) == (DisabledReason.REMOVED, 1)
+
+
+async def test_an_endpoint_back_in_the_file_is_opened_gently(clock: VirtualClock, tmp_path: Path) -> None:
+    definition = orders(DeliveryRules())
+    async with running_engine(clock, tmp_path, definition) as engine:
+        engine.sender.script("orders", 200, latency=0.5)
+        await engine.directory.reload({}, engine.schema)
+        await engine.directory.reload({definition.id: definition}, engine.schema)
+        await engine.accept(*[builders.draft() for _ in range(20)])
+        await clock.run_for(0.1)
+        assert len(engine.sent()) == 1
+
+
+async def test_what_is_accepted_while_a_deletion_fails_is_delivered(clock: VirtualClock, tmp_path: Path) -> None:
+    """Its endpoint was not there at the moment the event had been committed."""
+    async with running_engine(clock, tmp_path) as engine:
+        await engine.directory.create(builders.ORDERS, {})
+        store = engine.directory._store  # noqa: SLF001
+
+        class Undecided:
+            def __getattr__(self, name: str) -> Any:
+                return refused if name == "remove_endpoint" else getattr(store, name)
+
+        async def refused(*_: Any, **__: Any) -> int:
+            await clock.sleep(5)
+            raise StoreUnavailableError("after a while")
+
+        engine.directory._store = cast("Any", Undecided())  # noqa: SLF001
+        accepting = engine.intake.accept([builders.draft()])
+        removing = asyncio.ensure_future(engine.directory.remove(builders.ORDERS))
+        await clock.run_for(10)
+        assert [acceptance.deliveries for acceptance in await accepting] == [1]
+        with pytest.raises(StoreUnavailableError):
+            await removing
+        await clock.run_for(10)
+        assert await pending(engine) == 0
