@@ -21,6 +21,7 @@ from webhookd.config.forms import (
 )
 from webhookd.config.signatures import SIGNATURES
 from webhookd.config.tables import Key, Report, read_table, show_table
+from webhookd.core.masking import MASK
 from webhookd.core.settings import Acknowledgement, Body, Gone, RetryGrowth, RetryList, RetryPlan
 from webhookd.core.signing import check_header
 
@@ -91,6 +92,8 @@ def _parse_headers(value: object) -> tuple[tuple[str, str], ...]:
     for name, text in value.items():
         try:
             check_header(name, take_text(text))
+            if text == MASK:
+                raise ValueError("is how a credential is shown: give the value itself")  # noqa: TRY301 - as all the others
         except ValueError as error:
             faults += [((name, *where), sentence) for where, sentence in faults_of(error)]
         other = seen.setdefault(name.lower(), name)

@@ -113,6 +113,7 @@ def test_a_signature_names_its_scheme(config):
         ("headers = []", "headers", "a table"),
         ("headers = { Host = 'x' }", "headers.Host", "set by webhookd itself"),
         ("headers = { X = 5 }", "headers.X", "must be text"),
+        ("headers = { X-Api-Key = '********' }", "headers.X-Api-Key", "how a credential is shown"),
         ('headers = { X = "a\\nb" }', "headers.X", "control"),
         ("headers = { X = '{secrets}' }", "headers.X", "unknown placeholder {secrets}"),
         ("headers = { X-A = '1', x-a = '2' }", "headers.x-a", "same header as X-A"),
