@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from webhookd.core.ports import Clock, Store
 from webhookd.core.settings import Storage
 from webhookd.engine.dispatcher import Dispatcher
+from webhookd.errors import StoreIOError, StoreUnavailableError
 from webhookd.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -35,13 +36,19 @@ class Upkeep:
         self.storage = storage
 
     async def run(self) -> None:
-        """Prune until cancelled; what the store raises ends it."""
+        """Prune until cancelled; a disk that fails ends it, one that is full or busy only ends the round."""
         # Soon after the start, or a daemon that is restarted often would never come to it; not at once, since a wall
         # clock that is wrong after boot is put right in the first seconds.
         await self._clock.sleep(min(_FIRST_ROUND_SECONDS, self._round_seconds()))
         while True:
-            while await self._store.prune(now_ms=self._clock.now_ms()):
-                await self._clock.sleep(_BREATH_SECONDS)
+            try:
+                while await self._store.prune(now_ms=self._clock.now_ms()):
+                    await self._clock.sleep(_BREATH_SECONDS)
+            except StoreIOError:
+                raise
+            except StoreUnavailableError as error:
+                # Deleting takes room as well. Whoever makes some must not have to start the daemon again too.
+                log.warning("retention.postponed", extra={"fields": {"reason": str(error)}})
             await self._clock.sleep(self._round_seconds())
 
     def _round_seconds(self) -> float:
@@ -68,7 +75,7 @@ class Heartbeat:
         """When the writer was last asked for a sign, monotonic seconds; older than a beat while it owes one."""
 
     async def run(self) -> None:
-        """Beat until cancelled; what the writer fails with ends it."""
+        """Beat until cancelled; a disk that fails ends it."""
         offset_ms = self._offset_ms()
         sign = asyncio.ensure_future(self._store.ping())
         while True:
@@ -82,10 +89,21 @@ class Heartbeat:
                 log.warning("clock.stepped", extra={"fields": {"seconds": round(step_ms / 1000, 3)}})
                 self._dispatcher.clock_stepped()
             if sign.done():
-                await sign
-                self.asked_at = now
+                if await _is_sign_of_life(sign):
+                    self.asked_at = now
+                    self._alive()
                 sign = asyncio.ensure_future(self._store.ping())
-                self._alive()
 
     def _offset_ms(self) -> float:
         return self._clock.now_ms() - 1000 * self._clock.monotonic()
+
+
+async def _is_sign_of_life(sign: Awaitable[None]) -> bool:
+    try:
+        await sign
+    except StoreIOError:
+        raise
+    except StoreUnavailableError:
+        # Too much is queued to ask: whether the writer gets on is for a later beat to see.
+        return False
+    return True

@@ -12,7 +12,10 @@ import pytest
 from tests.kit.clock import VirtualClock
 from webhookd.core.ports import Store
 from webhookd.core.settings import Storage
-from webhookd.engine.upkeep import Upkeep
+from webhookd.engine.dispatcher import Dispatcher
+from webhookd.engine.upkeep import Heartbeat, Upkeep
+from webhookd.errors import StoreFullError, StoreIOError, StoreUnavailableError
+from webhookd.metrics import Metrics
 
 DAY = 86_400.0
 NOWHERE = Path("unused.db")
@@ -80,3 +83,60 @@ async def test_a_reload_that_keeps_less_is_followed(clock: VirtualClock) -> None
         kept.storage = Storage(path=NOWHERE, keep_delivered_seconds=100.0)
         await clock.run_for(620)
         assert store.asked_at == [60, 660, 670, 680]
+
+
+class Unwilling(Pruned):
+    """A store that refuses at first, and whose writer may be too busy to be asked for a sign."""
+
+    refusals: tuple[StoreUnavailableError, ...] = ()
+
+    async def prune(self, *, now_ms: int) -> int:
+        asked = await super().prune(now_ms=now_ms)
+        self._refuse()
+        return asked
+
+    async def ping(self) -> None:
+        self.asked_at.append(round(self.clock.monotonic() - 1000, 3))
+        self._refuse()
+
+    def _refuse(self) -> None:
+        if self.refusals:
+            refusal, *rest = self.refusals
+            self.refusals = tuple(rest)
+            raise refusal
+
+
+async def test_a_full_disk_puts_retention_off_and_does_not_end_it(clock: VirtualClock) -> None:
+    store = Unwilling(clock)
+    store.refusals = (StoreFullError("the disk is full"),)
+    async with running(upkeep(clock, store, delivered=7 * DAY)):
+        await clock.run_for(700)
+    assert store.asked_at == [60, 660]
+
+
+async def test_a_disk_that_fails_ends_retention(clock: VirtualClock) -> None:
+    store = Unwilling(clock)
+    store.refusals = (StoreIOError("gone"),)
+    task = asyncio.ensure_future(upkeep(clock, store, delivered=7 * DAY).run())
+    await clock.run_for(700)
+    with pytest.raises(StoreIOError):
+        await task
+
+
+async def test_a_writer_too_busy_to_be_asked_owes_a_sign_and_ends_nothing(clock: VirtualClock) -> None:
+    store, signs = Unwilling(clock), list[float]()
+    store.refusals = (StoreUnavailableError("the queue is full"), StoreUnavailableError("the queue is full"))
+    heartbeat = Heartbeat(
+        clock=clock,
+        store=cast("Store", store),
+        dispatcher=cast("Dispatcher", None),
+        metrics=Metrics(version="test"),
+        alive=lambda: signs.append(clock.monotonic() - 1000),
+    )
+    task = asyncio.ensure_future(heartbeat.run())
+    await clock.run_for(2.5)
+    assert (signs, heartbeat.asked_at) == ([], 1000)
+    await clock.run_for(1)
+    assert signs == [3]
+    task.cancel()
+    await asyncio.wait([task])
