@@ -255,11 +255,11 @@ class Dispatcher:
         return station.pace.lane
 
     def _pump(self) -> None:
-        """Start attempts, one for each station in turn, while there is room."""
-        if not self._is_running or self._recorder.is_congested:
+        """Start attempts, one for each station in turn, and reads, while there is room."""
+        if not self._is_running:
             return
         for lane, ring in self._rings.items():
-            while ring and self._lanes.has_room(lane):
+            while ring and self._lanes.has_room(lane) and not self._recorder.is_congested:
                 # By the time of before, a station that came back into the ring since would be refused for ever.
                 now, now_ms = self._clock.monotonic(), self._clock.now_ms()
                 station = ring.popleft()
@@ -267,6 +267,7 @@ class Dispatcher:
                 if station.may_send(now, now_ms):
                     self._start_attempt(station, lane, now)
                 self._review(station)
+        self._refills.go_on()
 
     def _start_attempt(self, station: Station, lane: Lane, now: float) -> None:
         work, definition = station.take()
@@ -295,13 +296,12 @@ class Dispatcher:
 
     def _land(self, flight: Flight, outcome: Outcome) -> None:
         station = flight.station
-        flight.has_landed = True
+        self._young.landed(flight)
         self._lanes.leave(flight.lane)
         self._refills.free(flight.work)
         self._landing.land(flight, outcome)
         station.busy -= 1
         self._review(station)
-        self._refills.go_on()
         self._pump()
 
     def _committed(self, records: list[Record]) -> None:

@@ -48,11 +48,10 @@ class Refills:
         return f"<Refills {self._bytes} bytes, {self._reads} reads, {len(self._wanted)} wanted>"
 
     def want(self, station: Station) -> None:
-        """Read for `station` as soon as its turn comes."""
+        """Read for `station` when `go_on` comes to its turn."""
         if not station.is_refill_wanted and not station.buffer.is_refilling:
             station.is_refill_wanted = True
             self._wanted.append(station)
-            self.go_on()
 
     def go_on(self) -> None:
         """Start the reads that there is room for now."""
@@ -122,4 +121,3 @@ class Refills:
             self.busy_since = self._clock.monotonic() if self._reads else None
         self._bytes += buffer.end_refill(batch.work, batch.next_due_ms, batch.next_replay_ms)
         self._refilled(station)
-        self.go_on()

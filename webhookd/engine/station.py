@@ -107,7 +107,7 @@ class Station:
 class Flight:
     """One attempt in the air."""
 
-    __slots__ = ("definition", "has_landed", "lane", "live", "started", "started_ms", "station", "work")
+    __slots__ = ("definition", "lane", "live", "started", "started_ms", "station", "work")
 
     def __init__(
         self,
@@ -126,7 +126,6 @@ class Flight:
         self.lane = lane
         self.started = started
         self.started_ms = started_ms
-        self.has_landed = False
 
     @property
     def is_of_the_past(self) -> bool:

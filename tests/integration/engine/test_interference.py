@@ -7,6 +7,7 @@ import gc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,9 +16,10 @@ from tests.kit import builders
 from tests.kit.clock import START_MS, VirtualClock
 from tests.kit.engine import EngineUnderTest, SimpleSchema, running_engine
 from webhookd.core.attempt import Trigger
-from webhookd.core.delivery import DeliveryState
+from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason
 from webhookd.core.ids import EndpointId
+from webhookd.core.ports import DueBatch
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, RetryList
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.errors import StoreUnavailableError
@@ -342,3 +344,37 @@ async def test_what_is_accepted_while_a_deletion_fails_is_delivered(clock: Virtu
             await removing
         await clock.run_for(10)
         assert await pending(engine) == 0
+
+
+async def test_a_draining_daemon_reads_nothing_more(clock: VirtualClock, tmp_path: Path) -> None:
+    """However many endpoints have a backlog, only the reads that were under way are waited for."""
+    names = [f"e{number}" for number in range(40)]
+    definitions = [builders.endpoint(name, rules=ONE_AT_A_TIME, declared=True) for name in names]
+    async with running_engine(clock, tmp_path, *definitions) as engine:
+        await engine.accept()
+        await clock.run_for(1)
+        reads: list[str] = []
+        read = engine.store.due
+
+        async def counted(endpoint_id: EndpointId, **how: Any) -> DueBatch:
+            reads.append(endpoint_id)
+            return await read(endpoint_id, **how)
+
+        refills: Any = engine.dispatcher._refills  # noqa: SLF001
+        refills._store = SimpleNamespace(due=counted)  # noqa: SLF001
+        for name in names:
+            engine.dispatcher.wake(EndpointId(name))
+        await engine.dispatcher.drain(1.0)
+        assert len(reads) == 4
+
+
+async def test_an_answered_request_is_let_go_of_at_once(clock: VirtualClock, tmp_path: Path) -> None:
+    """Its payload no longer counts against the memory for payloads, so nothing may hold on to it."""
+    payload = b"x" * 100_000
+    async with running_engine(clock, tmp_path, orders(ONE_AT_A_TIME)) as engine:
+        engine.sender.script("orders", 200, latency=0.1)
+        await engine.accept(builders.draft(payload=payload))
+        await clock.run_for(0.2)
+        gc.collect()
+        kept = [thing for thing in gc.get_objects() if isinstance(thing, Work) and thing.event.payload == payload]
+        assert kept == []
