@@ -12,12 +12,14 @@ from webhookd.engine.station import Station
 ROUNDING_SECONDS = 1e-6
 """Added to every wait: a timer that fires a rounding error early would be set again and again without time passing."""
 
+_FEWEST_TO_SWEEP = 1024
+
 
 class Alarms:
     """Calls back for each station at the moment it asked for; sleeps in between.
 
-    A station has at most one alarm that counts, the earliest it asked for; entries that no longer count stay on the
-    heap until their moment passes, and mean nothing then.
+    A station has at most one alarm that counts, the earliest it asked for. Entries that no longer count mean nothing
+    when their moment comes, and are swept off the heap before that whenever they may have become the most of it.
     """
 
     def __init__(self, clock: Clock, callback: Callable[[Station], None]) -> None:
@@ -25,6 +27,7 @@ class Alarms:
         self._callback = callback
         self._heap: list[tuple[float, int, Station]] = []
         self._tie = count()
+        self._sweep_at = _FEWEST_TO_SWEEP
         self._timer: Timer | None = None
         self._timer_at = 0.0
 
@@ -37,6 +40,11 @@ class Alarms:
             return
         station.wake_at = at
         heapq.heappush(self._heap, (at, next(self._tie), station))
+        if len(self._heap) >= self._sweep_at:
+            # A station that is woken often for something near would else leave an entry for the day after each time.
+            self._heap = list({entry[2]: entry for entry in self._heap if entry[2].wake_at == entry[0]}.values())
+            heapq.heapify(self._heap)
+            self._sweep_at = max(_FEWEST_TO_SWEEP, 2 * len(self._heap))
         self._arm()
 
     def clear(self) -> None:
