@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
 from webhookd.core.delivery import Work
@@ -15,6 +13,7 @@ from webhookd.core.lanes import Lane, Lanes
 from webhookd.core.ports import Clock, Outbox, Sender
 from webhookd.engine.alarms import Alarms
 from webhookd.engine.endpoints import LiveEndpoints
+from webhookd.engine.errands import Errands
 from webhookd.engine.landing import Landing
 from webhookd.engine.recorder import Record, Recorder
 from webhookd.engine.refills import Refills
@@ -59,12 +58,12 @@ class Dispatcher:
         self._stations: dict[EndpointId, Station] = {}
         self._lanes = Lanes(max_in_flight)
         self._rings: dict[Lane, deque[Station]] = {Lane.FAST: deque(), Lane.SLOW: deque()}
-        self._alarms = Alarms(clock, self._woken)
-        self._young = YoungFlights(clock, self._lanes, self._pump)
-        self._refills = Refills(clock=clock, store=store, spawn=self._spawn, refilled=self._woken)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands()
+        self._alarms = Alarms(clock, self._errands.guarded(self._woken))
+        self._young = YoungFlights(clock, self._lanes, self._errands.guarded(self._pump))
+        self._refills = Refills(clock=clock, store=store, spawn=self._errands.spawn, refilled=self._woken)
         self._is_running = False
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.failed = self._errands.failed
         recorder.call_when_committed(self._committed)
         recorder.call_when_announced(self.wake)
 
@@ -111,34 +110,17 @@ class Dispatcher:
         self._is_running = False
         self._alarms.clear()
         timer = self._clock.call_later(grace_seconds, self.abort)
-        interrupted = 0
-        while self._tasks:
-            done, _ = await asyncio.wait(set(self._tasks), return_when=asyncio.ALL_COMPLETED)
-            interrupted += sum(1 for task in done if task.cancelled())
+        interrupted = await self._errands.ended()
         timer.cancel()
         return interrupted
 
     def abort(self) -> None:
         """Drop every attempt in flight, so that `drain` ends at once."""
-        for task in self._tasks:
-            task.cancel()
+        self._errands.cancel()
 
     def offer(self, work: Iterable[Work]) -> None:
         """Take over freshly committed deliveries; those there is no room for are found again on disk."""
-        now_ms = self._clock.now_ms()
-        for piece in work:
-            station = self._station(piece.endpoint_id)
-            if station is None:
-                continue
-            buffer = station.buffer
-            # In an ordered outbox whatever waits on disk is older, and its due moment counts for all behind it.
-            if station.is_ordered and buffer.first_on_disk_ms() is not None and not buffer.is_refilling:
-                continue
-            # Before the start it is not known what waits on disk.
-            if not (self._is_running and station.is_active and self._refills.take_in(station, piece, now_ms)):
-                buffer.note_due(piece.due_at_ms)
-            self._review(station)
-        self._pump()
+        self._errands.guarded(self._take_over)(work)
 
     def wake(self, endpoint_id: EndpointId) -> None:
         """Look at the disk again: something of this endpoint may be due that was not before."""
@@ -187,6 +169,22 @@ class Dispatcher:
         """Work out every due moment again: the wall clock has jumped."""
         for station in self._stations.values():
             station.wake_at = None
+            self._review(station)
+        self._pump()
+
+    def _take_over(self, work: Iterable[Work]) -> None:
+        now_ms = self._clock.now_ms()
+        for piece in work:
+            station = self._station(piece.endpoint_id)
+            if station is None:
+                continue
+            buffer = station.buffer
+            # In an ordered outbox whatever waits on disk is older, and its due moment counts for all behind it.
+            if station.is_ordered and buffer.first_on_disk_ms() is not None and not buffer.is_refilling:
+                continue
+            # Before the start it is not known what waits on disk.
+            if not (self._is_running and station.is_active and self._refills.take_in(station, piece, now_ms)):
+                buffer.note_due(piece.due_at_ms)
             self._review(station)
         self._pump()
 
@@ -279,7 +277,7 @@ class Dispatcher:
         flight = Flight(station, work, definition, lane, started=now, started_ms=now_ms)
         if lane is Lane.FAST:
             self._young.watch(flight)
-        self._spawn(self._fly(flight))
+        self._errands.spawn(self._fly(flight))
 
     async def _fly(self, flight: Flight) -> None:
         try:
@@ -319,14 +317,3 @@ class Dispatcher:
     def _woken(self, station: Station) -> None:
         self._review(station)
         self._pump()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
-            # The daemon ends the process with it.
-            self.failed.set_exception(error)

@@ -378,3 +378,16 @@ async def test_an_answered_request_is_let_go_of_at_once(clock: VirtualClock, tmp
         gc.collect()
         kept = [thing for thing in gc.get_objects() if isinstance(thing, Work) and thing.event.payload == payload]
         assert kept == []
+
+
+async def test_a_fault_of_ours_in_a_callback_ends_the_dispatcher(clock: VirtualClock, tmp_path: Path) -> None:
+    """The loop would log it and go on, with a daemon that has forgotten what it was about to do."""
+    async with running_engine(clock, tmp_path, orders(ONE_AT_A_TIME)) as engine:
+        engine.sender.script("orders", 500)
+        await engine.accept()
+        await clock.run_for(1)
+        (station,) = engine.dispatcher.stations
+        station.window = cast("Any", None)
+        await clock.run_for(100)
+        assert isinstance(engine.dispatcher.failed.exception(), AttributeError)
+        engine.dispatcher.failed = asyncio.Future()
