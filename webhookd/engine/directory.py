@@ -89,6 +89,8 @@ class EndpointDirectory:
             )
             await self._store.put_endpoints([record])
             self._endpoints.put(LiveEndpoint(record, definition))
+            # Events resent since it was stored may be owed to it, if there was one of its id before.
+            self._dispatcher.wake(new_id)
         return await self.show(new_id), definition.secret if secret is None else None
 
     async def update(self, endpoint_id: EndpointId, patch: Mapping[str, object]) -> EndpointView:
@@ -218,9 +220,10 @@ class EndpointDirectory:
                 schema=schema,
             )
             self.schema = schema
-            for live, (definition, was_enabled) in before.items():
+            for live in self._endpoints:
+                definition, was_enabled = before.get(live, (None, False))
                 if definition != live.definition or was_enabled != live.is_enabled:
-                    self._dispatcher.refresh(live.record.id, gently=not was_enabled)
+                    self._dispatcher.refresh(live.record.id, gently=live in before and not was_enabled)
             self._wake(told)
 
     async def _views(self, endpoints: Iterable[LiveEndpoint]) -> list[EndpointView]:

@@ -391,3 +391,23 @@ async def test_a_fault_of_ours_in_a_callback_ends_the_dispatcher(clock: VirtualC
         await clock.run_for(100)
         assert isinstance(engine.dispatcher.failed.exception(), AttributeError)
         engine.dispatcher.failed = asyncio.Future()
+
+
+async def test_an_event_resent_while_an_endpoint_is_being_made_again_is_delivered(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    """The store knows of the new endpoint a moment before those who send do."""
+    async with running_engine(clock, tmp_path) as engine:
+        await engine.directory.create(builders.ORDERS, {})
+        (acceptance,) = await engine.accept()
+        await clock.run_for(1)
+        await engine.directory.remove(builders.ORDERS)
+        await clock.run_for(1)
+        hold_back(engine.directory, "put_endpoints", 1.0, clock)
+        creating = asyncio.ensure_future(engine.directory.create(builders.ORDERS, {}))
+        await clock.run_for(0.5)
+        (owed,) = await engine.desk.resend_event(acceptance.event_id, None)
+        await clock.run_for(10)
+        await creating
+        assert [sent.delivery_id for sent in engine.sent()] == [owed.id, owed.id]
+        assert await pending(engine) == 0
