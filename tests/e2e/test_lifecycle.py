@@ -18,7 +18,7 @@ from typing import Any, Self
 import aiohttp
 import pytest
 
-from tests.kit.daemon import Daemon, DaemonExitedError, eventually, free_port, running_daemon
+from tests.kit.daemon import Daemon, eventually, free_port, running_daemon
 from tests.kit.receiver import Receiver, Reply
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -34,9 +34,8 @@ def to(receiver: Receiver, **keys: Any) -> dict[str, Any]:
 
 async def refused(daemon: Daemon) -> tuple[int, str]:
     """Start a daemon that is not meant to come up; return its exit code and what it said."""
-    with pytest.raises(DaemonExitedError) as exited:
-        await daemon.start()
-    return exited.value.code, daemon.log
+    await daemon.start(ready=False)
+    return await daemon.wait(), daemon.log
 
 
 async def test_sigterm_finishes_what_is_in_flight_and_exits_clean(tmp_path: Path) -> None:
