@@ -196,6 +196,9 @@ class Story:
             self.say("refused", refusal)
             return None
         finally:
+            # An attempt that was decided on in the same turn of the loop begins in the next.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             self.changing.subtract(about)
 
     def some_delivery(self) -> tuple[DeliveryId, EndpointId] | None:
@@ -436,7 +439,7 @@ async def test_nothing_is_lost_repeated_or_out_of_order(number: int, tmp_path: P
 
 @pytest.mark.long
 async def test_nothing_is_lost_repeated_or_out_of_order_in_many_stories(tmp_path: Path) -> None:
-    for number in range(1000):
+    for number in range(300):
         path = tmp_path / str(number)
         path.mkdir()
         await tell(SEED + number, path)
