@@ -6,9 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +18,6 @@ activator = shutil.which("systemd-socket-activate")
 needs_activator = pytest.mark.skipif(activator is None, reason="no systemd-socket-activate: apt-get install systemd")
 
 
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """Lend a directory whose name is short enough for a socket address."""
-    with tempfile.TemporaryDirectory(prefix="wd") as name:
-        yield Path(name)
-
-
 def manager_at(address: str) -> socket.socket:
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(address)
@@ -34,8 +25,8 @@ def manager_at(address: str) -> socket.socket:
     return manager
 
 
-def test_notify_sends_its_lines_as_one_datagram(directory, monkeypatch):
-    path = str(directory / "notify")
+def test_notify_sends_its_lines_as_one_datagram(short_path, monkeypatch):
+    path = str(short_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", path)
     with manager_at(path) as manager:
         assert systemd.notify("READY=1", "STATUS=pending=3")
@@ -50,8 +41,8 @@ def test_notify_reaches_an_abstract_address(monkeypatch):
         assert manager.recv(4096) == b"WATCHDOG=1"
 
 
-def test_a_line_break_in_a_status_starts_no_second_field(directory, monkeypatch):
-    path = str(directory / "notify")
+def test_a_line_break_in_a_status_starts_no_second_field(short_path, monkeypatch):
+    path = str(short_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", path)
     with manager_at(path) as manager:
         systemd.notify("STATUS=bad\nMAINPID=1")
@@ -67,8 +58,8 @@ def test_notify_without_a_manager_says_so_and_never_raises(address, monkeypatch)
     assert systemd.notify("READY=1") is False
 
 
-def test_notify_does_not_wait_for_a_manager_that_does_not_read(directory, monkeypatch):
-    path = str(directory / "notify")
+def test_notify_does_not_wait_for_a_manager_that_does_not_read(short_path, monkeypatch):
+    path = str(short_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", path)
     with manager_at(path):
         assert systemd.notify("WATCHDOG=1")
@@ -152,7 +143,7 @@ CHILD = textwrap.dedent(
 )
 
 
-def activated(directory: Path, names: str | None, *paths: Path, options: tuple[str, ...] = ()) -> dict[str, object]:
+def activated(short_path: Path, names: str | None, *paths: Path, options: tuple[str, ...] = ()) -> dict[str, object]:
     """Start CHILD under systemd-socket-activate, connect once, and return what it saw."""
     assert activator is not None
     command = [activator, *options, *(f"--listen={path}" for path in paths)]
@@ -160,7 +151,7 @@ def activated(directory: Path, names: str | None, *paths: Path, options: tuple[s
         command.append(f"--fdname={names}")
     # It passes on only the variables it is told to.
     command += [f"--setenv=PYTHONPATH={Path(systemd.__file__).parents[1]}", sys.executable, "-c", CHILD]
-    output = directory / "output"
+    output = short_path / "output"
     with output.open("wb") as stdout, subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE) as process:
         try:
             assert process.stderr is not None
@@ -180,9 +171,9 @@ def activated(directory: Path, names: str | None, *paths: Path, options: tuple[s
 
 
 @needs_activator
-def test_activated_sockets_arrive_by_name_private_and_only_once(directory):
-    ingest, operate = directory / "ingest", directory / "operate"
-    assert activated(directory, "ingest:operate", ingest, operate) == {
+def test_activated_sockets_arrive_by_name_private_and_only_once(short_path):
+    ingest, operate = short_path / "ingest", short_path / "operate"
+    assert activated(short_path, "ingest:operate", ingest, operate) == {
         "names": {"ingest": [str(ingest)], "operate": [str(operate)]},
         "inheritable": [False, False],
         "blocking": [False, False],
@@ -192,18 +183,18 @@ def test_activated_sockets_arrive_by_name_private_and_only_once(directory):
 
 
 @needs_activator
-def test_sockets_of_one_name_stay_together_in_their_order(directory):
-    first, second = directory / "1", directory / "2"
-    assert activated(directory, "ingest:ingest", first, second)["names"] == {"ingest": [str(first), str(second)]}
+def test_sockets_of_one_name_stay_together_in_their_order(short_path):
+    first, second = short_path / "1", short_path / "2"
+    assert activated(short_path, "ingest:ingest", first, second)["names"] == {"ingest": [str(first), str(second)]}
 
 
 @needs_activator
-def test_a_socket_without_a_name_is_called_unknown(directory):
-    path = directory / "ingest"
-    assert activated(directory, None, path)["names"] == {"unknown": [str(path)]}
+def test_a_socket_without_a_name_is_called_unknown(short_path):
+    path = short_path / "ingest"
+    assert activated(short_path, None, path)["names"] == {"unknown": [str(path)]}
 
 
 @needs_activator
-def test_a_datagram_socket_is_refused_with_its_name(directory):
+def test_a_datagram_socket_is_refused_with_its_name(short_path):
     with pytest.raises(AssertionError, match="systemd:ingest: descriptor 3 is not a listening stream socket"):
-        activated(directory, "ingest", directory / "ingest", options=("--datagram",))
+        activated(short_path, "ingest", short_path / "ingest", options=("--datagram",))

@@ -14,10 +14,9 @@ from webhookd.cli.exits import CommandFailedError
 
 
 @pytest.fixture
-def stand_in(tmp_path, monkeypatch):
+def stand_in(short_path, tmp_path, monkeypatch):
     """Let a shell script stand in for Python, and keep temporary directories where they can be counted."""
-    (tmp_path / "t").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))
+    monkeypatch.setenv("TMPDIR", str(short_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr("webhookd.cli.demo_daemon._LONGEST_TEMPORARY", 1000)
 
@@ -26,7 +25,7 @@ def stand_in(tmp_path, monkeypatch):
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(path))
-        return tmp_path / "t"
+        return short_path
 
     return write
 

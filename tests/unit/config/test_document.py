@@ -2,7 +2,6 @@
 
 import os
 import socket
-import tempfile
 import time
 from pathlib import Path
 
@@ -82,9 +81,9 @@ def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
     assert refusal(tmp_path / "fifo") == "is a FIFO, not a file"
 
 
-def test_a_socket_is_refused():
-    with tempfile.TemporaryDirectory(prefix="wd") as directory, socket.socket(socket.AF_UNIX) as bound:
-        path = Path(directory) / "s"
+def test_a_socket_is_refused(short_path):
+    with socket.socket(socket.AF_UNIX) as bound:
+        path = short_path / "s"
         bound.bind(str(path))
         assert refusal(path) == "is a socket"
 
