@@ -212,6 +212,11 @@ def test_the_table_of_routes_is_complete_with_roles():
     assert shown == routes_with_roles()
 
 
+def test_for_every_alert_it_is_said_what_to_do():
+    alerts = re.findall(r"- alert: (\w+)", "".join(fenced(OPERATIONS, "yaml")))
+    assert [row[0].strip("`") for row in table_under(OPERATIONS, "### Alerts")] == alerts != []
+
+
 def test_the_table_of_exit_codes_is_complete():
     assert [int(row[0]) for row in table_under(OPERATIONS, "## Exit codes")] == sorted(Exit)
 
@@ -287,7 +292,7 @@ def test_commands_are_found_on_the_pages():
 
 
 def test_the_tests_that_are_named_exist():
-    named = re.findall(r"^- `(tests/[\w/]+\.py)::(\w+)`$", GUARANTEES.read_text(), re.MULTILINE)
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", GUARANTEES.read_text())
     assert len(named) == GUARANTEES.read_text().count("tests/")
     missing = [name for path, name in named if not (ROOT / path).is_file() or name not in names_of_tests(ROOT / path)]
     assert missing == []
