@@ -1,0 +1,43 @@
+"""Kills at random moments, under load: what was acknowledged is delivered, and nothing on record is sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.kit.ledger import keeping_book
+from tests.kit.ledger_check import Report
+
+PARTS = 4
+
+
+async def killed(directory: Path, kills: int, *, seed: int) -> Report:
+    """Kill the daemon again and again, 5 to 500 ms after it was ready and now and then before; return what there was."""
+    draw = random.Random(seed)
+    async with keeping_book(directory, seed=seed) as book:
+        await book.produce()
+        for _ in range(kills):
+            is_early = draw.random() < 0.1
+            await book.start(ready=not is_early)
+            await asyncio.sleep(draw.uniform(0, 0.7) if is_early else draw.uniform(0.005, 0.5))
+            await book.kill9()
+        await book.start()
+        report = await book.close()
+        assert report.kills == kills
+        assert report.acknowledged > 5 * kills
+        return report
+
+
+async def test_a_few_kills_lose_nothing(tmp_path: Path, seed: int) -> None:
+    await killed(tmp_path, 10, seed=seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_kills_lose_nothing_and_repeat_only_what_was_not_on_record(
+    tmp_path: Path, seed: int, scale: int, part: int
+) -> None:
+    await killed(tmp_path, 50 * scale, seed=seed * PARTS + part)
