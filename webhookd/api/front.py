@@ -71,12 +71,16 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        declined_at = -1
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            self._decline_upgrade(memoryview(data)[upgrade.args[0] :])
+            declined_at = upgrade.args[0]
         except HttpParserError as error:
             self._parser_stopped(error)
+        if declined_at >= 0:
+            # Not while the upgrade is being handled: it would become the context, and so the cause, of what comes up.
+            self._decline_upgrade(memoryview(data)[declined_at:])
         if self._phase is not Phase.IDLE:
             self._measure(len(data))
 
@@ -269,7 +273,7 @@ class Connection(asyncio.Protocol):
             if method == b"CONNECT":
                 self._stop(malformed("this is no proxy"))
                 return
-            head = without_upgrade(method, self._head)
+            head = without_upgrade(method, self._head, self._parser.get_http_version())
             self._parser = HttpRequestParser(self)
             try:
                 self._parser.feed_data(head)

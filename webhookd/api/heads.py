@@ -10,6 +10,8 @@ from webhookd.core.settings import KIB
 LINE_BYTES = 8 * KIB
 HEAD_BYTES = 32 * KIB
 HEAD_FIELDS = 100
+LENGTH_DIGITS = 20
+"""Of a Content-Length: as many as the largest number of 64 bits has."""
 
 _SINGULAR = frozenset(
     {
@@ -74,6 +76,9 @@ def too_large() -> Exception:
 def split_target(head: Head) -> tuple[bytes, bytes]:
     """Return path and query of the target; an absolute one also settles the Host (RFC 9112, section 3.2.2)."""
     target = head.target
+    if b"#" in target:
+        # Whoever is asked for it behind us would cut it off, and find another route than the one judged here.
+        raise malformed("the request target has a fragment")
     if not target.startswith(b"/"):
         scheme, separator, rest = target.partition(b"://")
         if not separator or scheme.lower() not in {b"http", b"https"}:
@@ -101,10 +106,16 @@ def check_framing(head: Head, version: str) -> int | None:
     encoding = fields.get(b"content-encoding")
     if encoding is not None and encoding.lower() not in {b"identity", b""}:
         raise refuse("unsupported_media_type", 415, "bodies are taken as they are, without a content encoding")
-    return None if coding is not None else int(fields.get(b"content-length", b"0"))
+    if coding is not None:
+        return None
+    length = fields.get(b"content-length", b"0")
+    # The parser has seen that it is a number; it may still be one of zeros, thousands of them, at which int() stops.
+    if len(length) > LENGTH_DIGITS:
+        raise malformed("the Content-Length has too many digits")
+    return int(length)
 
 
-def without_upgrade(method: bytes, head: Head) -> bytes:
+def without_upgrade(method: bytes, head: Head, version: str) -> bytes:
     """Return the head again, as of a client that did not ask for another protocol."""
     close = b"close" in head.fields.get(b"connection", b"").lower()
     lines = [
@@ -113,7 +124,7 @@ def without_upgrade(method: bytes, head: Head) -> bytes:
         if name not in {b"connection", b"upgrade", b"http2-settings"}
     ]
     tail = b"connection: close\r\n\r\n" if close else b"\r\n"
-    return b"%b %b HTTP/1.1\r\n%b%b" % (method, head.target, b"".join(lines), tail)
+    return b"%b %b HTTP/%b\r\n%b%b" % (method, head.target, version.encode(), b"".join(lines), tail)
 
 
 def rewritten(method: bytes, head: Head, body: bytes, *, keep: bool) -> bytes:
