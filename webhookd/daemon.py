@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -32,7 +33,7 @@ from webhookd.engine.intake import Intake
 from webhookd.engine.monitor import EngineMonitor
 from webhookd.engine.recorder import Recorder
 from webhookd.engine.upkeep import Heartbeat, Upkeep
-from webhookd.errors import ConfigErrors, StoreUnavailableError, WebhookdError
+from webhookd.errors import ConfigErrors, StoreCorruptError, StoreIOError, StoreUnavailableError, WebhookdError
 from webhookd.metrics import Metrics
 from webhookd.net.descriptors import clamp_to_descriptors
 from webhookd.net.sender import HttpSender
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 _SWITCH_INTERVAL_SECONDS = 0.0002
 _LOG_FLUSH_SECONDS = 2.0
 _RECORD_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 1.0
 _SAFE_SQLITE = (3, 51, 3)
 
 
@@ -199,7 +201,11 @@ class Daemon:
         """Return when told to stop; raise what ended a task that must not end."""
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({stopping, *self._supervised}, return_when=asyncio.FIRST_COMPLETED)
-        self._raise_failure()
+        try:
+            self._raise_failure()
+        except (StoreIOError, StoreCorruptError):
+            await self._answer_those_who_wait()
+            raise
 
     async def stop(self) -> None:
         """Take nothing more, let attempts in flight end within the drain timeout, record them, and close."""
@@ -228,6 +234,19 @@ class Daemon:
         await self.sender.close()
         await self.store.close()
         log.info("daemon.stopped", extra={"fields": {"interrupted": interrupted}})
+
+    async def _answer_those_who_wait(self) -> None:
+        """Start nothing more, and tell producers that the fate of their events is unknown, for a second at most.
+
+        The writer answers them as it dies; without this the process would mostly be gone before they are written to.
+        """
+        self.intake.refusal = "the disk has failed"
+        draining = asyncio.ensure_future(self.dispatcher.drain(_LAST_WORDS_SECONDS))
+        # Requests that are on their way get an answer too; a connection that is closed under one would not say why.
+        await asyncio.sleep(_LAST_WORDS_SECONDS / 4)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.api.close(_LAST_WORDS_SECONDS / 4), _LAST_WORDS_SECONDS / 2)
+        draining.cancel()
 
     def _raise_failure(self) -> None:
         for future in self._supervised:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -32,6 +33,8 @@ _ROOT = Path(__file__).parents[2]
 _READY_SECONDS = 20.0
 _POLL_SECONDS = 0.01
 _SHOWN_CHARACTERS = 20_000
+# Below what ip_local_port_range begins with.
+_LOWEST_PORT, _PORTS = 10_000, 20_000
 # Left in, they would make the daemon talk to the service manager of whoever runs the tests, or read their settings.
 _FOREIGN = ("WEBHOOKD_", "LISTEN_", "NOTIFY_", "JOURNAL_", "WATCHDOG_", "XDG_", "CREDENTIALS_")
 
@@ -83,7 +86,7 @@ class Daemon:
         self.database.parent.mkdir(mode=0o700, exist_ok=True)
         self.exit_code: int | None = None
         self._env = dict(env or {})
-        self._command = list(command)
+        self.command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self.configure(config)
@@ -131,12 +134,13 @@ class Daemon:
     async def start(self, *, ready: bool = True) -> None:
         """Start the process, and wait until it says that it is ready. Raises DaemonExitedError or TimeoutError."""
         assert self._process is None, "already running"
+        self.exit_code = None
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
         private = {"XDG_STATE_HOME": str(self.directory), "XDG_CONFIG_HOME": str(self.directory)}
         with self.log_path.open("ab") as log:
             # A file and no pipe: nobody has to read it for the daemon to go on, and it is there after a crash of ours.
             self._process = subprocess.Popen(
-                [*self._command, "serve", "-c", str(self.config_path)],
+                [*self.command, "serve", "-c", str(self.config_path)],
                 cwd=_ROOT,
                 env={**inherited, **private, **self._env},
                 stdin=subprocess.DEVNULL,
@@ -165,16 +169,19 @@ class Daemon:
         self._process.send_signal(number)
 
     async def wait(self, timeout_seconds: float = 30.0) -> int:
-        """Wait for the process to end and return its exit code."""
-        assert self._process is not None, "not running"
+        """Wait for the process to end and return its exit code, also where a request has found out first."""
+        if (process := self._process) is None:
+            assert self.exit_code is not None, "not running"
+            return self.exit_code
         deadline = time.monotonic() + timeout_seconds
         # Not in a thread: one that waits for a process that does not end would keep the test run from ending.
-        while (code := self._process.poll()) is None:
+        while (code := process.poll()) is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"still running after {timeout_seconds} s:\n{self.log}")
             await asyncio.sleep(_POLL_SECONDS)
-        self._process, self.exit_code = None, code
-        await self._close_sessions()
+        if self._process is process:
+            self._process, self.exit_code = None, code
+            await self._close_sessions()
         return code
 
     async def kill9(self) -> None:
@@ -282,9 +289,10 @@ class Daemon:
         return self._sessions[unix]
 
     async def _close_sessions(self) -> None:
-        for session in self._sessions.values():
+        # Taken out first: who asks meanwhile must not be given one that is about to close.
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
-        self._sessions.clear()
 
 
 @contextlib.asynccontextmanager
@@ -330,11 +338,15 @@ def recent_logs() -> Iterator[tuple[str, str]]:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that is free now, and that nobody gets who does not ask for it by its number.
+
+    One of the kernel's choice might be some connection's own end when a daemon that was ended asks for it again.
+    """
+    while True:
+        port = _LOWEST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def to_toml(table: Table) -> str:

@@ -113,7 +113,9 @@ class Recorder:
             self.commit_started = self._clock.monotonic()
             try:
                 await self._store.settle(settlements, health, events)
-            except (StoreIOError, StoreCorruptError):
+            except (StoreIOError, StoreCorruptError) as error:
+                # The process is about to end; until then nothing more may be sent that cannot be recorded.
+                self.trouble = str(error)
                 raise
             except StoreUnavailableError as error:
                 self._endpoints.mark_unsaved(health)
