@@ -41,6 +41,13 @@ def workplace(parent: Path) -> Iterator[Path]:
         yield Path(made)
 
 
+def room(workplace: Path, name: str) -> Path:
+    """Return a new directory of this name."""
+    made = workplace / name
+    made.mkdir()
+    return made
+
+
 def sync_ms(directory: Path) -> float:
     """Return the median time of fdatasync after a page was appended, in milliseconds."""
     took = []

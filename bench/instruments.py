@@ -7,14 +7,15 @@ subject leaves of the machine.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from bench import disk
+from bench.plan import Plan, circumstances
 from bench.processes import MeasurementError, child, complete
-from bench.throughput import LIMIT_SECONDS, Plan
+from bench.report import Report
+from bench.throughput import LIMIT_SECONDS
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Plan) -> Report:
     """Run once."""
     try:
         return complete(asyncio.wait_for(_run(plan), LIMIT_SECONDS))
@@ -22,8 +23,9 @@ def run(plan: Plan) -> dict[str, Any]:
         raise MeasurementError(f"the instruments took longer than {LIMIT_SECONDS:g} s") from None
 
 
-async def _run(plan: Plan) -> dict[str, Any]:
+async def _run(plan: Plan) -> Report:
     with disk.workplace(plan.directory) as directory:
+        about = circumstances(plan, directory)
         async with child(["-m", "bench.receiver", "--status", "202"], directory) as receiver:
             port = (await receiver.read())["port"]
             before = await receiver.ask("report")
@@ -35,17 +37,11 @@ async def _run(plan: Plan) -> dict[str, Any]:
         raise MeasurementError(f"{report['accepted']} accepted and {seen['requests']} seen of {plan.events} events")
     return {
         "benchmark": "instruments",
-        "events": plan.events,
-        "connections": plan.connections,
-        "requests_per_second": plan.events / (report["finished_at"] - report["started_at"]),
-        "load_us_per_event": report["cpu_seconds"] / plan.events * 1e6,
-        "receiver_us_per_event": (seen["cpu_seconds"] - before["cpu_seconds"]) / plan.events * 1e6,
+        "about": f"{plan.events:,} requests over {plan.connections} connections, without a subject",
+        **about,
+        "figures": {
+            "requests per second": plan.events / (report["finished_at"] - report["started_at"]),
+            "load: CPU µs per event": report["cpu_seconds"] / plan.events * 1e6,
+            "receiver: CPU µs per event": (seen["cpu_seconds"] - before["cpu_seconds"]) / plan.events * 1e6,
+        },
     }
-
-
-def table(report: dict[str, Any]) -> str:
-    """Return the report for people."""
-    return (
-        f"{report['requests_per_second']:,.0f} requests/s over {report['connections']} connections; CPU per event: "
-        f"load {report['load_us_per_event']:.1f} µs, receiver {report['receiver_us_per_event']:.1f} µs"
-    )

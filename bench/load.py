@@ -1,4 +1,4 @@
-"""The load: a process that hands in events over kept-alive connections, each as soon as the one before is answered.
+"""The load: a process that hands in events over kept-alive connections, at a given rate or as fast as it is answered.
 
 Half of the machine has to carry this process and the receiver, so it must be cheap beside what it measures. It is one
 uvloop protocol per connection without tasks, futures or streams in the way. A request is two constant pieces around a
@@ -6,6 +6,9 @@ number. An answer is framed by two searches in its bytes instead of by a parser.
 came and decoded when the clock has stopped. That comes to 9 µs an event on a machine where the bare pipeline
 takes 50. `python -m bench instruments` measures it against a server that does nothing but answer; every run of
 `throughput` also reports what it cost.
+
+At a rate, an event has its moment, and the time until its answer counts from that moment also where no connection was
+free then: a server that falls behind cannot hide it by taking in less.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import asyncio
 import json
 import sys
 from array import array
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from resource import RUSAGE_SELF, getrusage
 from time import monotonic
 from typing import Any, cast
@@ -27,31 +31,39 @@ from bench.framing import measure
 
 
 class Load:
-    """Hands in `events` events and remembers when, how long each took to be accepted, and every answer."""
+    """Hands in `events` events, `batch` a request, and remembers when each was, and every answer.
 
-    def __init__(self, events: int, first: int) -> None:
+    With `types` of more than one they are of the types load.0000, load.0001 and so on, in turn.
+    """
+
+    def __init__(self, events: int, first: int, *, batch: int, types: int) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        self.parts = sample.request_parts()
+        self.requests = sample.Requests(batch=batch, types=types)
         self.started_at = 0.0
         self.finished_at = 0.0
-        self.seconds = array("d")
+        self.sent_at = array("d")
+        self.answered_at = array("d")
         self.bodies: list[bytes] = []
         self.statuses: Counter[bytes] = Counter()
+        self.left = events // batch
         self._next = first
-        self._end = first + events
-        self._answers_due = events
+        self._batch = batch
+        self.requests_in_all = self._answers_due = self.left
 
     def draw(self) -> bytes | None:
         """Return the next request, or None when all were drawn."""
-        if self._next == self._end:
+        if not self.left:
             return None
-        self._next += 1
-        return sample.request(self._next - 1, self.parts)
+        self.left -= 1
+        number = self._next
+        self._next += self._batch
+        return self.requests.build(number)
 
-    def take(self, seconds: float, status: bytes, body: bytes) -> None:
+    def take(self, sent_at: float, status: bytes, body: bytes) -> None:
         """Take note of one answer."""
-        self.seconds.append(seconds)
         if status == b"202":
+            self.sent_at.append(sent_at)
+            self.answered_at.append(monotonic())
             self.bodies.append(body)
         else:
             self.statuses[status] += 1
@@ -65,27 +77,35 @@ class Load:
         if not self.done.done():
             self.done.set_exception(error)
 
-    def report(self) -> dict[str, Any]:
-        """Return the result as it is printed."""
+    def report(self, *, times: bool) -> dict[str, Any]:
+        """Return the result as it is printed; with `times` also when each accepted event was sent and answered."""
         usage = getrusage(RUSAGE_SELF)
-        ordered = sorted(self.seconds)
+        seconds = sorted(after - before for before, after in zip(self.sent_at, self.answered_at, strict=True)) or [0.0]
+        ids = [_ids(body) for body in self.bodies]
         return {
             "started_at": self.started_at,
             "finished_at": self.finished_at,
-            "accept_p50_ms": ordered[len(ordered) // 2] * 1000,
-            "accept_p99_ms": ordered[len(ordered) * 99 // 100] * 1000,
+            "accept_p50_ms": seconds[len(seconds) // 2] * 1000,
+            "accept_p99_ms": seconds[len(seconds) * 99 // 100] * 1000,
             "refused": {status.decode(): count for status, count in self.statuses.items()},
-            "ids": [json.loads(body)["id"] for body in self.bodies if body],
-            "accepted": len(self.bodies),
+            "ids": [event_id for several in ids for event_id in several],
+            "accepted": sum(len(several) for several in ids),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            **({"sent_at": self.sent_at.tolist(), "answered_at": self.answered_at.tolist()} if times else {}),
         }
 
 
-class Producer(asyncio.Protocol):
-    """One kept-alive connection with one request under way."""
+def _ids(body: bytes) -> list[str]:
+    answer = json.loads(body)
+    return [event["id"] for event in answer["events"]] if "events" in answer else [answer["id"]]
 
-    def __init__(self, load: Load) -> None:
+
+class Producer(asyncio.Protocol):
+    """One kept-alive connection with one request under way; after each answer it is handed to `after`."""
+
+    def __init__(self, load: Load, after: Callable[[Producer], None]) -> None:
         self._load = load
+        self._next = after
         self._transport: asyncio.Transport | None = None
         self._sent_at = 0.0
         self._partial = b""
@@ -94,12 +114,16 @@ class Producer(asyncio.Protocol):
         """Wait for `advance`, so that all connections stand before the first request."""
         self._transport = cast("asyncio.Transport", transport)
 
+    def send(self, request: bytes, sent_at: float) -> None:
+        """Send a request, whose time begins at `sent_at`."""
+        self._sent_at = sent_at
+        cast("asyncio.Transport", self._transport).write(request)
+
     def advance(self) -> None:
         """Send the next request, if there is one."""
         request = self._load.draw()
         if request is not None:
-            self._sent_at = monotonic()
-            cast("asyncio.Transport", self._transport).write(request)
+            self.send(request, monotonic())
 
     def data_received(self, data: bytes) -> None:
         """Take an answer once all of it is there."""
@@ -114,35 +138,73 @@ class Producer(asyncio.Protocol):
             self._partial = data
             return
         self._partial = b""
-        self._load.take(monotonic() - self._sent_at, data[9:12], data[span[0] : span[1]])
-        self.advance()
+        self._load.take(self._sent_at, data[9:12], data[span[0] : span[1]])
+        self._next(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the load."""
         self._load.fail(exc or ConnectionResetError("the server closed a connection"))
 
 
-async def hand_in(address: str, events: int, connections: int, first: int) -> dict[str, Any]:
-    """Hand in events with the sequence numbers from `first` on and return the report."""
+class Metronome:
+    """Sends what `load` holds at `rate` requests a second, each over whichever of `producers` is free."""
+
+    def __init__(self, load: Load, rate: float) -> None:
+        self._load = load
+        self._rate = rate
+        self._sent = 0
+        self._free: list[Producer] = []
+        self._waiting: deque[float] = deque()
+
+    def begin(self, producers: list[Producer]) -> None:
+        """Start the clock."""
+        self._free.extend(producers)
+        self._tick()
+
+    def _tick(self) -> None:
+        now = monotonic()
+        passed = int((now - self._load.started_at) * self._rate) + 1
+        while self._sent < passed and self._sent < self._load.requests_in_all:
+            self._waiting.append(self._load.started_at + self._sent / self._rate)
+            self._sent += 1
+        self._serve()
+        if self._sent < self._load.requests_in_all:
+            moment = self._load.started_at + self._sent / self._rate
+            asyncio.get_running_loop().call_later(max(0.0, moment - monotonic()), self._tick)
+
+    def release(self, producer: Producer) -> None:
+        """Take back a connection whose request is answered."""
+        self._free.append(producer)
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._free:
+            request = self._load.draw()
+            assert request is not None
+            self._free.pop().send(request, self._waiting.popleft())
+
+
+async def hand_in(address: str, load: Load, connections: int, rate: float) -> None:
+    """Hand in everything over `connections` connections, `rate` requests a second or, at 0, as fast as answered."""
     loop = asyncio.get_running_loop()
-    load = Load(events, first)
+    metronome = Metronome(load, rate) if rate else None
+    after = metronome.release if metronome else Producer.advance
     kind, _, place = address.partition(":")
     producers: list[Producer] = []
-    for _ in range(min(connections, events)):
+    for _ in range(min(connections, load.left)):
         if kind == "unix":
-            _, producer = await loop.create_unix_connection(lambda: Producer(load), place)
+            _, producer = await loop.create_unix_connection(lambda: Producer(load, after), place)
         else:
             host, _, port = place.rpartition(":")
-            _, producer = await loop.create_connection(lambda: Producer(load), host, int(port))
+            _, producer = await loop.create_connection(lambda: Producer(load, after), host, int(port))
         producers.append(producer)
-    before = getrusage(RUSAGE_SELF)
     load.started_at = monotonic()
-    for producer in producers:
-        producer.advance()
+    if metronome:
+        metronome.begin(producers)
+    else:
+        for producer in producers:
+            producer.advance()
     await load.done
-    report = load.report()
-    report["cpu_seconds"] -= before.ru_utime + before.ru_stime
-    return report
 
 
 def main() -> None:
@@ -152,12 +214,21 @@ def main() -> None:
     parser.add_argument("--events", type=int, required=True)
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--first", type=int, default=0, help="sequence number of the first event")
+    parser.add_argument("--batch", type=int, default=1, help="events in a request; above 1 as NDJSON")
+    parser.add_argument("--types", type=int, default=1, help="event types to take in turn")
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second; 0: as fast as they are answered")
+    parser.add_argument("--times", action="store_true", help="report when each event was sent and answered")
     parser.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
     given = parser.parse_args()
 
     async def bounded() -> dict[str, Any]:
+        load = Load(given.events, given.first, batch=given.batch, types=given.types)
+        before = getrusage(RUSAGE_SELF)
         async with asyncio.timeout(given.timeout):
-            return await hand_in(given.to, given.events, given.connections, given.first)
+            await hand_in(given.to, load, given.connections, given.rate)
+        report = load.report(times=given.times)
+        report["cpu_seconds"] -= before.ru_utime + before.ru_stime
+        return report
 
     uvloop.install()
     sys.stdout.write(json.dumps(asyncio.run(bounded())) + "\n")

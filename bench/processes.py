@@ -40,7 +40,7 @@ class Child:
     async def read(self) -> dict[str, Any]:
         """Return the next line of its output, read as JSON."""
         line = await cast("asyncio.StreamReader", self.process.stdout).readline()
-        if not line:
+        if not line.endswith(b"\n"):
             raise MeasurementError(f"a process ended early:\n{self.last_words()}")
         return json.loads(line)
 
@@ -57,6 +57,18 @@ class Child:
         """Return the processor time all its threads have used, those that ended included (proc(5), stat)."""
         user, system = cpu_ticks(Path(f"/proc/{self.process.pid}/stat").read_text())
         return (user + system) / _TICKS_PER_SECOND
+
+    def resident_bytes(self) -> int:
+        """Return how much of its memory is in RAM (proc(5), status)."""
+        return self._status_bytes("VmRSS")
+
+    def most_resident_bytes(self) -> int:
+        """Return how much of its memory was in RAM when it was most."""
+        return self._status_bytes("VmHWM")
+
+    def _status_bytes(self, name: str) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name)) * 1024
 
     async def rest(self) -> None:
         """Return when it has nothing more to do: a quarter of a second with at most one tick of processor time."""

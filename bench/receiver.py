@@ -2,10 +2,12 @@
 
 Like the load it must be cheap beside what it measures: a uvloop protocol per connection, requests framed by two
 searches, one constant answer without a body, one dictionary. Every 64th request is kept, and looked at only when a
-report is asked for: whether its signature holds and its payload is one that was handed in.
+report is asked for: whether its signature holds and its payload is one that was handed in. Requests to a path that
+begins with /tarpit are answered after TARPIT_SECONDS and not counted.
 
 It obeys lines on its standard input and answers each with a line of JSON: `await N` when N requests have come (or none
-for 10 s), `report` at once, `reset` after forgetting all. It ends when its input does, and so never outlives its owner.
+for 10 s), `count` and `report` at once, `reset` after forgetting all. It ends when its input does, and so never
+outlives its owner.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import ssl
 import sys
 from resource import RUSAGE_SELF, getrusage
 from time import monotonic
@@ -24,6 +27,7 @@ from bench import sample
 from bench.framing import header, measure
 
 PATIENCE_SECONDS = 10.0
+TARPIT_SECONDS = 14.0
 KEPT_AT_MOST = 1000
 _EVERY = 64
 
@@ -31,9 +35,11 @@ _EVERY = 64
 class Tally:
     """What has been received since the last reset."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_path: bool, times: bool) -> None:
         self.requests = 0
         self.last_at = 0.0
+        self._by_path = by_path
+        self._first_at: list[float] | None = [] if times else None
         self._times: dict[bytes | None, int] = {}
         self._kept: list[tuple[bytes, bytes]] = []
         self._target = 0
@@ -42,9 +48,13 @@ class Tally:
     def take(self, head: bytes, body: bytes) -> None:
         """Count one request."""
         message_id = header(head, b"webhook-id")
+        self.last_at = monotonic()
+        if self._first_at is not None and message_id not in self._times:
+            self._first_at.append(self.last_at)
+        if self._by_path:
+            message_id = b"%s %s" % (message_id, head[: head.find(b" ", 5)])
         self._times[message_id] = self._times.get(message_id, 0) + 1
         self.requests += 1
-        self.last_at = monotonic()
         if self.requests % _EVERY == 1 and len(self._kept) < KEPT_AT_MOST:
             self._kept.append((head, body))
         if self.requests == self._target:
@@ -53,6 +63,8 @@ class Tally:
     def reset(self) -> None:
         """Forget all."""
         self.requests, self.last_at, self._times, self._kept = 0, 0.0, {}, []
+        if self._first_at is not None:
+            self._first_at = []
 
     async def reach(self, target: int) -> None:
         """Return when `target` requests were received, or none for PATIENCE_SECONDS."""
@@ -67,18 +79,26 @@ class Tally:
                 if self.requests == seen:
                     return
 
-    def report(self, *, ids: bool = False) -> dict[str, Any]:
-        """Return the counts, and what is wrong with the requests that were kept."""
+    def count(self) -> dict[str, Any]:
+        """Return how many came, when the last one did, and what that has cost."""
         usage = getrusage(RUSAGE_SELF)
         return {
             "requests": self.requests,
+            "last_at": self.last_at,
+            "at": monotonic(),
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        }
+
+    def report(self, *, ids: bool = False) -> dict[str, Any]:
+        """Return the counts, and what is wrong with the requests that were kept."""
+        return {
+            **self.count(),
             "distinct": len(self._times),
             "duplicates": self.requests - len(self._times),
-            "last_at": self.last_at,
             "checked": len(self._kept),
             "complaints": sorted({complaint for kept in self._kept if (complaint := _complaint(*kept))}),
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
             **({"ids": [message_id.decode() for message_id in self._times if message_id]} if ids else {}),
+            **({"first_at": self._first_at} if ids and self._first_at is not None else {}),
         }
 
 
@@ -113,9 +133,17 @@ class Acknowledger(asyncio.Protocol):
                 self._partial = data
                 return
             start, end = span
-            self._tally.take(data[:start], data[start:end])
-            cast("asyncio.Transport", self._transport).write(self._answer)
+            if data.startswith(b"POST /tarpit"):
+                asyncio.get_running_loop().call_later(TARPIT_SECONDS, self._write)
+            else:
+                self._tally.take(data[:start], data[start:end])
+                self._write()
             data = data[end:]
+
+    def _write(self) -> None:
+        transport = cast("asyncio.Transport", self._transport)
+        if not transport.is_closing():
+            transport.write(self._answer)
 
 
 async def obey(tally: Tally) -> None:
@@ -127,6 +155,8 @@ async def obey(tally: Tally) -> None:
             case [b"await", target]:
                 await tally.reach(int(target))
                 answer = tally.report()
+            case [b"count"]:
+                answer = tally.count()
             case [b"report"]:
                 answer = tally.report(ids=True)
             case [b"reset"]:
@@ -138,13 +168,12 @@ async def obey(tally: Tally) -> None:
         sys.stdout.flush()
 
 
-async def serve(status: int) -> None:
+async def serve(status: int, tally: Tally, tls: ssl.SSLContext | None) -> None:
     """Listen on a free port of the loopback interface, print it, and obey."""
     body = b'{"id":"null"}' if status == 202 else b""
     answer = b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
-    tally = Tally()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Acknowledger(tally, answer), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: Acknowledger(tally, answer), "127.0.0.1", 0, backlog=1024, ssl=tls)
     sys.stdout.write(json.dumps({"port": server.sockets[0].getsockname()[1]}) + "\n")
     sys.stdout.flush()
     await obey(tally)
@@ -154,9 +183,17 @@ def main() -> None:
     """Serve until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--status", type=int, default=200, help="202: pretend to accept events, as a server of nothing")
+    parser.add_argument("--by-path", action="store_true", help="an event may come once to each path")
+    parser.add_argument("--times", action="store_true", help="report when each event came first")
+    parser.add_argument("--certificate", metavar="FILE", help="speak TLS by this chain and key")
     given = parser.parse_args()
+    tls = None
+    if given.certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(given.certificate)
+
     uvloop.install()
-    asyncio.run(serve(given.status))
+    asyncio.run(serve(given.status, Tally(by_path=given.by_path, times=given.times), tls))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,21 +25,27 @@ path = "{database}"
 
 [network]
 allow = ["127.0.0.0/8"]
-
-[endpoints.receiver]
-url = "{target}"
-secret = "{secret}"
 """
-"""Everything else is left at its default, the endpoint's `concurrency` of 32 included."""
+"""Everything else is left at its default, the `concurrency` of 32 of each endpoint included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Somebody to deliver to: the path at the receiver, and the one event type it gets (all if none is given)."""
+
+    path: str = "/hook"
+    type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a subject listens, writes and delivers to."""
+    """Where a subject listens and writes, the URL of the receiver, and the endpoints there, `e0` and so on."""
 
     directory: Path
     address: str
     target: str
+    endpoints: Sequence[Endpoint] = (Endpoint(),)
+    ca_file: Path | None = None
 
     @property
     def database(self) -> Path:
@@ -50,16 +56,21 @@ class Place:
 def bare(place: Place) -> list[str]:
     """Return the arguments that start the bare pipeline."""
     database = str(place.database)
-    where = ["--listen", place.address, "--database", database, "--target", place.target]
+    where = ["--listen", place.address, "--database", database, "--target", place.target + place.endpoints[0].path]
     return ["-m", "bench.bare", *where, "--secret", sample.SECRET]
 
 
 def daemon(place: Place) -> list[str]:
     """Return the arguments that start the daemon, its configuration written."""
     config = place.directory / "bench.toml"
-    config.write_text(
-        CONFIG.format(address=place.address, database=place.database, target=place.target, secret=sample.SECRET)
-    )
+    tables = [
+        f'[endpoints.e{number}]\nurl = "{place.target}{endpoint.path}"\nsecret = "{sample.SECRET}"\n'
+        + (f'types = ["{endpoint.type}"]\n' if endpoint.type else "")
+        + (f'ca_file = "{place.ca_file}"\n' if place.ca_file else "")
+        for number, endpoint in enumerate(place.endpoints)
+    ]
+    config.write_text("\n".join([CONFIG.format(address=place.address, database=place.database), *tables]))
+    config.chmod(0o600)
     return ["-m", "webhookd", "serve", "-c", str(config)]
 
 

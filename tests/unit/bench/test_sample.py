@@ -18,10 +18,22 @@ def test_every_payload_is_different_json_of_one_length():
 
 
 def test_a_request_carries_its_payload_and_ends_where_it_says():
-    request = sample.request(7, sample.request_parts())
+    request = sample.Requests().build(7)
     begin, end = measure(request)
     assert end == len(request)
     assert request[begin:end] == b'{"type":"order.completed","payload":' + sample.payload(7) + b"}"
+
+
+def test_a_batch_is_one_envelope_a_line_of_types_in_turn():
+    request = sample.Requests(batch=3, types=2).build(10)
+    begin, end = measure(request)
+    assert end == len(request)
+    assert b"Content-Type: application/x-ndjson\r\n" in request[:begin]
+    types, payloads = zip(
+        *((event["type"], event["payload"]) for event in map(json.loads, request[begin:].splitlines())), strict=True
+    )
+    assert types == ("load.00000", "load.00001", "load.00000")
+    assert [int(payload["sequence"]) for payload in payloads] == [10, 11, 12]
 
 
 def signed(body):

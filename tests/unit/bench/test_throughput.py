@@ -8,7 +8,8 @@ import pytest
 from bench.__main__ import main
 from bench.disk import file_system
 from bench.processes import MeasurementError, cpu_ticks
-from bench.throughput import Result, check, middle_of, ratios
+from bench.runs import check
+from bench.throughput import Result, goals, middle_of
 
 
 def load(*ids, **given):
@@ -33,6 +34,12 @@ def result(cpu_us, per_second=100.0):
 
 def test_all_accepted_and_delivered_once_counts():
     check(load("a", "b"), seen("b", "a"), events=2)
+
+
+def test_one_event_comes_once_to_each_path():
+    check(load("a"), seen("a /hook/0", "a /hook/1"), events=1, copies=2)
+    with pytest.raises(MeasurementError, match="1 deliveries came of 1 events"):
+        check(load("a"), seen("a /hook/0"), events=1, copies=2)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +67,8 @@ def test_of_several_runs_the_one_in_the_middle_counts():
 
 def test_ratios_are_daemon_by_bare():
     both = {"bare": result(50, 10_000), "daemon": result(100, 4_000)}
-    assert ratios(both) == {"events_per_second": 0.4, "cpu_us_per_event": 2.0}
-    assert ratios({"bare": result(50)}) is None
+    assert [(one["measured"], one["reached"]) for one in goals(both)] == [(2.0, False), (0.4, False)]
+    assert goals({"bare": result(50)}) == []
 
 
 def test_processor_time_is_read_past_any_process_name():
@@ -75,8 +82,8 @@ def test_a_small_run_of_the_bare_pipeline_prints_its_figures(short_path, capsys)
     assert main([*asked, "--dir", str(short_path)]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["events"] == 200
-    assert report["subjects"]["bare"]["events_per_second"] > 0
-    assert report["ratio"] is None
+    assert report["runs"]["bare"]["events_per_second"] > 0
+    assert report["goals"] == []
     assert list(short_path.iterdir()) == []
 
 
