@@ -1,7 +1,7 @@
 """A producer in a process of its own, that writes down each request before it makes it and each answer after it came.
 
-`python -m tests.kit.ledger_producer --socket PATH --log FILE` prints one line, then hands events in over the socket until
-SIGTERM. What has an idempotency key is repeated until it is known to be accepted; what has none is sent once.
+`python -m tests.kit.ledger_producer --socket PATH --log FILE` prints one line, then hands events in over the socket
+until SIGTERM. What has an idempotency key is repeated until it is known to be accepted; what has none is sent once.
 """
 
 from __future__ import annotations

@@ -42,6 +42,11 @@ def _cutting(chance: float) -> Reply:
     return Reply(drop=chance < 0.04, reset=0.04 <= chance < 0.08)
 
 
+def _nearly_steady(chance: float) -> Reply:
+    # In order each failure holds up all that follow.
+    return Reply(status=500 if chance < 0.03 else 200)
+
+
 def _doomed(chance: float) -> Reply:
     return Reply(status=422 if chance < 0.8 else 200)
 
@@ -52,7 +57,7 @@ BEHAVIOURS: dict[str, Callable[[float], Reply]] = {
     "slow": _slow,
     "cutting": _cutting,
     "doomed": _doomed,
-    "ordered": _flaky,
+    "ordered": _nearly_steady,
 }
 """What each endpoint does, given a number between 0 and 1 that is drawn for the request."""
 
