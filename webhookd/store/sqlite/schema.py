@@ -101,9 +101,9 @@ def inspect(path: Path) -> None:
     in full; of large ones only the structure from the roots down both edges, so that a start stays quick.
     """
     size = path.stat().st_size
-    _inspect_header(path, size)
     log = path.with_name(f"{path.name}-wal")
     has_log = log.exists() and log.stat().st_size > _WAL_HEADER_BYTES
+    _inspect_header(path, size, has_log=has_log)
     try:
         with closing(connect(uri(path, mode="ro", immutable=not has_log), "PRAGMA query_only = ON")) as db:
             _inspect_schema(db, path)
@@ -114,7 +114,7 @@ def inspect(path: Path) -> None:
         raise
 
 
-def _inspect_header(path: Path, size: int) -> None:
+def _inspect_header(path: Path, size: int, *, has_log: bool) -> None:
     # Read before any connection exists: closing a descriptor of the file later would drop SQLite's locks.
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
@@ -124,8 +124,9 @@ def _inspect_header(path: Path, size: int) -> None:
         raise StoreCorruptError(f"{path} is not a SQLite database: {_RESTORE}")
     page_size = int.from_bytes(header[16:18], "big")
     page_size = 65536 if page_size == 1 else page_size
-    if page_size < 512 or size % page_size:
-        # SQLite writes whole pages, so only a cut leaves part of one.
+    if page_size < 512 or (size % page_size and not has_log):
+        # SQLite writes whole pages, so only a cut leaves part of one: by somebody, or by a loss of power during a
+        # checkpoint. Then the log still has that page, and the check of the structure reads it there.
         raise StoreCorruptError(f"{path} is cut off in the middle of a page: {_RESTORE}")
 
 
