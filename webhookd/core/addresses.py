@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -45,16 +45,26 @@ _DENIED_V6: tuple[tuple[IPv6Network, str], ...] = tuple(
         ("3fff::/20", "documentation (3fff::/20)"),
     )
 )
-# Link-local is where clouds keep their credentials, so a wide range in `network.allow` does not open it, nor the
-# prefixes that translate or tunnel to it: NAT64, 6to4, IPv4-compatible and IPv4-translated.
-_LINK_LOCAL: tuple[Network, ...] = (
+# Where clouds hand credentials to whoever asks, so that a wide range in `network.allow` does not open it: link-local,
+# the host agents and metadata services of those that use another address, and AWS's own part of fc00::/7.
+_KEPT_SHUT: tuple[Network, ...] = (
     IPv4Network("169.254.0.0/16"),
+    IPv4Network("100.100.100.200/32"),
+    IPv4Network("168.63.129.16/32"),
+    IPv4Network("192.0.0.192/32"),
     IPv6Network("fe80::/10"),
-    IPv6Network("64:ff9b::a9fe:0/112"),
-    IPv6Network("2002:a9fe::/32"),
-    IPv6Network("::a9fe:0/112"),
-    IPv6Network("::ffff:0:a9fe:0/112"),
+    IPv6Network("fd00:ec2::/32"),
+    IPv6Network("fd20:ce::254/128"),
 )
+# Prefixes that translate or tunnel to the IPv4 address in them, with how far from the right its bits begin: NAT64,
+# IPv4-compatible, IPv4-translated, 6to4.
+_EMBEDDING: tuple[tuple[IPv6Network, int], ...] = (
+    (IPv6Network("64:ff9b::/96"), 0),
+    (IPv6Network("::/96"), 0),
+    (IPv6Network("::ffff:0:0:0/96"), 0),
+    (IPv6Network("2002::/16"), 80),
+)
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?]*)(?P<rest>.*)\Z")
 _AUTHORITY = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[^:]*))?\Z")
@@ -119,7 +129,8 @@ def parse_target(url: str) -> Target:
 def judge(address: Address, allow: Iterable[Network]) -> str | None:
     """Return None when `address` may be dialled, else what it is, as in "link-local (169.254.0.0/16)".
 
-    `allow` opens what the table denies; link-local only opens to a range that lies within link-local itself.
+    `allow` opens what the table denies; link-local and what else hands out a cloud's credentials only open to a range
+    that lies within them.
     """
     address = unwrap(address)
     denied = _denied(address)
@@ -131,7 +142,7 @@ def judge(address: Address, allow: Iterable[Network]) -> str | None:
 def is_listed(address: Address, allow: Iterable[Network]) -> bool:
     """Say whether a range in `allow` covers the address, by the rule for link-local that `judge` follows."""
     address = unwrap(address)
-    home = next((network for network in _LINK_LOCAL if address in network), None)
+    home = _home(address)
     return any(address in network and (home is None or _lies_within(network, home)) for network in allow)
 
 
@@ -140,6 +151,31 @@ def unwrap(address: Address) -> Address:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def _home(address: Address) -> Network | None:
+    """Return the range within which a range in `allow` must lie to open the address, None where any opens it."""
+    home = next((network for network in _KEPT_SHUT if address in network), None)
+    if home is None and any(inner in network for inner in _embedded(address) for network in _KEPT_SHUT):
+        return IPv6Network(int(address))
+    return home
+
+
+def _embedded(address: Address) -> Iterator[IPv4Address]:
+    """Yield each IPv4 address that the IPv6 one may be translated or tunnelled to."""
+    if isinstance(address, IPv4Address):
+        return
+    number = int(address)
+    for network, shift in _EMBEDDING:
+        if address in network:
+            yield IPv4Address(number >> shift & 0xFFFF_FFFF)
+    if address in _LOCAL_NAT64:
+        # Whoever runs it chooses the length of the prefix, 96, 64, 56 or 48, and with it where the address stands; in
+        # the shorter ones around eight bits of zeros (RFC 6052, section 2.2).
+        yield IPv4Address(number & 0xFFFF_FFFF)
+        yield IPv4Address(number >> 24 & 0xFFFF_FFFF)
+        yield IPv4Address((number >> 64 & 0xFF) << 24 | number >> 32 & 0xFF_FFFF)
+        yield IPv4Address((number >> 64 & 0xFFFF) << 16 | number >> 40 & 0xFFFF)
 
 
 def _denied(address: Address) -> str | None:
