@@ -34,7 +34,7 @@ async def killed(directory: Path, kills: int, *, seed: int) -> Report:
 
 
 async def test_a_few_kills_lose_nothing(tmp_path: Path, seed: int) -> None:
-    await killed(tmp_path / "0", 8, seed=seed)
+    await killed(tmp_path / "0", 6, seed=seed)
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ import pytest
 from tests.kit.daemon import eventually
 from tests.kit.ledger import Book, keeping_book
 from tests.kit.ledger_check import Report
+from webhookd.engine.monitor import STUCK_AFTER_SECONDS
 
 PARTS, DAEMONS = 2, 2
 CLEAN = {0, -signal.SIGTERM}
@@ -58,10 +59,10 @@ async def test_a_stop_without_time_repeats_no_more_than_it_says_it_broke_off(tmp
     """Every life counts what it interrupts, and `close` holds the repeats of that life to this number."""
     network = {"drain_timeout": "1ms"}
     async with keeping_book(tmp_path, seed=seed, config={"network": network}) as book:
-        await book.produce()
+        await book.produce(workers=3)
         for _ in range(3):
             await book.start()
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
             assert await book.terminate() == 0
         await book.start()
         await book.close()
@@ -72,68 +73,99 @@ async def test_sigterm_at_any_moment_and_however_often_is_a_clean_end(tmp_path: 
     """From before the interpreter is up to the last commit; the second one does not wait for what is in flight."""
     draw = random.Random(seed)
     async with keeping_book(tmp_path, seed=seed) as book:
-        await book.produce()
-        for _ in range(4):
-            await book.start(ready=False)
-            await asyncio.sleep(draw.uniform(0, 1))
-            for _ in range(draw.randint(1, 4)):
+        await book.produce(workers=3)
+        for turn in range(5):
+            is_early = turn % 2 == 0
+            await book.start(ready=not is_early)
+            await asyncio.sleep(draw.uniform(0, 0.6) if is_early else draw.uniform(0, 0.2))
+            for _ in range(draw.randint(2, 5)):
                 book.daemon.send_signal(signal.SIGTERM)
                 await asyncio.sleep(draw.uniform(0, 0.02))
-            assert await book.ended() in CLEAN
+            assert await book.ended() in (CLEAN if is_early else {0})
         await book.start()
         await book.close()
 
 
 async def test_reloads_of_good_and_broken_files_under_load_disturb_nothing(tmp_path: Path, seed: int) -> None:
-    """A broken file names where it is broken; the life goes on with what it had, and the service manager is told."""
-    path = tmp_path / "notify.sock"
+    """A broken file says where it is broken, in the log and to the service manager, and the life goes on as it was."""
+    where = "line 3, column 4: Unclosed array"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(path))
-        manager.setblocking(False)
-        env = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "30000000"}
+        env = _listens(manager, tmp_path / "notify.sock")
         async with keeping_book(tmp_path, seed=seed, env=env) as book:
-            await book.produce()
+            await book.produce(workers=3, pause_seconds=0.02)
             await book.start()
             sound = book.daemon.config_path.read_text()
-            for turn in range(1, 11):
-                is_broken = turn % 2 == 1
+            for turn in range(10):
+                is_broken = turn % 2 == 0
                 book.daemon.config_path.write_text("[delivery]\nretry = [\n  5s]\n" if is_broken else sound)
                 book.daemon.send_signal(signal.SIGHUP)
-                message = "reload.refused" if is_broken else "reload.applied"
-                await eventually(lambda message=message, turn=turn: _said(book, message, (turn + 1) // 2))
-                if turn == 1:
-                    await eventually(lambda: _heard(manager, "line 3, column 3"))
-            assert {("line 3, column 3" in entry["reason"]) for entry in book.daemon.log_entries("reload.refused")} == {
-                True
-            }
+                message = f'"{"reload.refused" if is_broken else "reload.applied"}"'
+                await eventually(lambda words=message, times=turn // 2 + 1: _said(book, words, times))
+                if turn == 0:
+                    await eventually(lambda: _heard(manager, where))
+            assert all(where in entry["reason"] for entry in book.daemon.log_entries("reload.refused"))
             report = await book.close(allowed_log=frozenset({"reload.refused"}))
             assert report.duplicates == 0
 
 
 async def test_a_frozen_daemon_records_what_ran_out_once_and_goes_on(tmp_path: Path, seed: int) -> None:
-    """Frozen three times for longer than any attempt may take: what was under way fails once each time, and no more.
+    """Frozen for longer than an attempt may take: what was under way fails, once, and is no more than was in flight.
 
-    An acknowledgement that came in the meantime may have come too late, so what is repeated is what was in flight.
+    An acknowledgement that came meanwhile may be found too late. Then the delivery is repeated, as after any timeout.
     """
-    in_flight = 64
-    config = {
-        "network": {"max_in_flight": in_flight},
-        "delivery": {"timeout": "500ms", "connect_timeout": "500ms"},
-    }
+    in_flight, freezes = 64, 2
+    config = {"network": {"max_in_flight": in_flight}, "delivery": {"timeout": "1s", "connect_timeout": "1s"}}
     async with keeping_book(tmp_path, seed=seed, config=config) as book:
-        await book.produce()
+        await book.produce(workers=3)
         await book.start()
-        for _ in range(3):
+        for _ in range(freezes):
             await asyncio.sleep(0.4)
-            book.daemon.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(1.2)
-            book.daemon.send_signal(signal.SIGCONT)
-        report = await book.close(most_unheard=3 * in_flight)
+            await _freeze(book, 1.5)
+        report = await book.close(most_unheard=freezes * in_flight)
         assert report.duplicates == 0
+        timeouts = book.query("SELECT count(*) FROM attempts WHERE error_class = 'timeout' GROUP BY delivery_id")
+        assert 0 < sum(count for (count,) in timeouts) <= freezes * in_flight
+        assert max(count for (count,) in timeouts) <= freezes
 
 
-async def _said(book: Book, message: str, times: int) -> bool:
-    return len(book.daemon.log_entries(message)) == times
+@pytest.mark.long
+async def test_a_long_freeze_does_not_make_the_watchdog_despair(tmp_path: Path, seed: int) -> None:
+    """Frozen for longer than it may be stuck: right after it, it vouches for itself again, and takes events."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        env = _listens(manager, tmp_path / "notify.sock")
+        config = {"delivery": {"timeout": "5s"}}
+        async with keeping_book(tmp_path, seed=seed, config=config, env=env) as book:
+            await book.produce(workers=3)
+            await book.start()
+            await asyncio.sleep(1)
+            await _freeze(book, STUCK_AFTER_SECONDS + 2)
+            while await _heard(manager, ""):
+                pass
+            acknowledged = book.producer_log.read_text().count('"status": 202')
+            await eventually(lambda: _heard(manager, "WATCHDOG=1"))
+
+            async def goes_on() -> bool:
+                return book.producer_log.read_text().count('"status": 202') > acknowledged + 10
+
+            await eventually(goes_on)
+            await book.close(most_unheard=1000)
+
+
+async def _freeze(book: Book, seconds: float) -> None:
+    book.daemon.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    book.daemon.send_signal(signal.SIGCONT)
+
+
+async def _said(book: Book, words: str, times: int) -> bool:
+    return book.daemon.log.count(words) == times
+
+
+def _listens(manager: socket.socket, path: Path) -> dict[str, str]:
+    """Bind the service manager's socket, and return what a daemon is told of it."""
+    manager.bind(str(path))
+    manager.setblocking(False)
+    return {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "30000000"}
 
 
 async def _heard(manager: socket.socket, words: str) -> bool:

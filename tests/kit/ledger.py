@@ -146,6 +146,11 @@ class Book:
         assert await self.terminate() == 0
         return self.check(**bounds)
 
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the database itself, between two lives."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.daemon.database}?mode=ro", uri=True)) as db:
+            return db.execute(statement).fetchall()
+
     def check(self, **bounds: Any) -> Report:
         """Compare the ledgers with the database, between two lives; AssertionError names what does not fit."""
         report = examine(

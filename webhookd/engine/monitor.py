@@ -67,15 +67,19 @@ class EngineMonitor:
         return self._intake.refusal or self._recorder.trouble or self._store.refusal
 
     def stuck(self) -> str | None:
-        """Say what has not got on for too long, None when all is well; costs nothing, for the watchdog."""
+        """Say what has not got on for too long, None when all is well; costs nothing, for the watchdog.
+
+        Time in which the whole process was frozen does not count; a loop that stands still is told by beats that lack.
+        """
         now = self._clock.monotonic()
         for since, what in (
             (self._heartbeat.asked_at, "writing to the database"),
             (self._recorder.commit_started, "recording outcomes"),
             (self._dispatcher.reading_since, "reading deliveries that are due"),
         ):
-            if since is not None and now - since > STUCK_AFTER_SECONDS:
-                return f"{what} has not got on for {now - since:.0f} s"
+            waited = 0.0 if since is None else now - max(since, self._heartbeat.awake_since)
+            if waited > STUCK_AFTER_SECONDS:
+                return f"{what} has not got on for {waited:.0f} s"
         return None
 
     async def counts(self) -> Counts:

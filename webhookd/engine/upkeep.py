@@ -21,6 +21,7 @@ _FIRST_ROUND_SECONDS = 60.0
 _BREATH_SECONDS = 0.05
 _BEAT_SECONDS = 1.0
 _STEP_MS = 250
+_FROZEN_SECONDS = 5.0
 
 
 class Upkeep:
@@ -73,6 +74,8 @@ class Heartbeat:
         self._alive = alive
         self.asked_at = clock.monotonic()
         """When the writer was last asked for a sign, monotonic seconds; older than a beat while it owes one."""
+        self.awake_since = self.asked_at
+        """When the process last went on after it had been frozen, monotonic seconds; at first, when it began."""
 
     async def run(self) -> None:
         """Beat until cancelled; a disk that fails ends it."""
@@ -83,6 +86,10 @@ class Heartbeat:
             await self._clock.sleep(_BEAT_SECONDS)
             now = self._clock.monotonic()
             self._metrics.loop_lag(max(0.0, now - due))
+            if now - due > _FROZEN_SECONDS:
+                # Stopped, swapped out, or its machine was: nobody got on, so nobody is to blame for that time.
+                self.awake_since = now
+                log.warning("process.resumed", extra={"fields": {"after_seconds": round(now - due, 3)}})
             step_ms = self._offset_ms() - offset_ms
             offset_ms += step_ms
             if abs(step_ms) > _STEP_MS:

@@ -1,10 +1,11 @@
-"""When retention runs: soon after the start, then as often as what is kept asks for."""
+"""What happens by the clock: when retention runs, and what the heartbeat takes for a sign of life."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -13,6 +14,10 @@ from tests.kit.clock import VirtualClock
 from webhookd.core.ports import Store
 from webhookd.core.settings import Storage
 from webhookd.engine.dispatcher import Dispatcher
+from webhookd.engine.endpoints import LiveEndpoints
+from webhookd.engine.intake import Intake
+from webhookd.engine.monitor import STUCK_AFTER_SECONDS, EngineMonitor
+from webhookd.engine.recorder import Recorder
 from webhookd.engine.upkeep import Heartbeat, Upkeep
 from webhookd.errors import StoreFullError, StoreIOError, StoreUnavailableError
 from webhookd.metrics import Metrics
@@ -138,5 +143,38 @@ async def test_a_writer_too_busy_to_be_asked_owes_a_sign_and_ends_nothing(clock:
     assert (signs, heartbeat.asked_at) == ([], 1000)
     await clock.run_for(1)
     assert signs == [3]
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_time_in_which_the_process_was_frozen_is_not_held_against_the_writer(clock: VirtualClock) -> None:
+    store = Unwilling(clock)
+    recorder = SimpleNamespace(commit_started=clock.monotonic())
+    heartbeat = Heartbeat(
+        clock=clock,
+        store=cast("Store", store),
+        dispatcher=cast("Dispatcher", None),
+        metrics=Metrics(version="test"),
+        alive=lambda: None,
+    )
+    monitor = EngineMonitor(
+        clock=clock,
+        store=cast("Store", store),
+        endpoints=LiveEndpoints(),
+        dispatcher=cast("Dispatcher", SimpleNamespace(reading_since=None)),
+        recorder=cast("Recorder", recorder),
+        intake=cast("Intake", None),
+        heartbeat=heartbeat,
+    )
+    task = asyncio.ensure_future(heartbeat.run())
+    await clock.settle()
+    # All at once, as for a process that is stopped: no task ran in between.
+    clock.advance(600)
+    await clock.settle()
+    assert monitor.stuck() is None
+    await clock.run_for(STUCK_AFTER_SECONDS)
+    assert monitor.stuck() is None
+    await clock.run_for(1)
+    assert monitor.stuck() == "recording outcomes has not got on for 16 s"
     task.cancel()
     await asyncio.wait([task])
