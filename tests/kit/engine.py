@@ -30,7 +30,7 @@ from webhookd.engine.intake import Intake
 from webhookd.engine.recorder import Recorder
 from webhookd.errors import StoreError
 from webhookd.metrics import Metrics
-from webhookd.store.sqlite import open_store
+from webhookd.store.sqlite import SqliteStore, open_store
 
 
 class SimpleSchema:
@@ -68,15 +68,8 @@ class EngineUnderTest:
 
     async def start(self, definitions: Sequence[EndpointDefinition]) -> None:
         """Open the database and begin."""
-        store = await open_store(
-            Storage(path=self._path),
-            idempotency_window_seconds=self._ingest.idempotency_window_seconds,
-            clock=self.clock,
-            mint=lambda: self.ids.mint(self.clock.now_ms()),
-        )
-        self.ids = IdGenerator(highest=await store.highest_id())
-        self.store, self.outstanding = watched(store)
-        self.clock.wait_for(self.outstanding)
+        self.store = await self._open()
+        self.ids = IdGenerator(highest=await self.store.highest_id())
         declared = {definition.id: definition for definition in definitions}
         announcer = Announcer(endpoints=self.endpoints, ids=self.ids)
         await reconcile.load(
@@ -121,6 +114,18 @@ class EngineUnderTest:
         )
         self._recording = asyncio.create_task(self.recorder.run())
         await self.dispatcher.start()
+
+    async def _open(self) -> SqliteStore:
+        """Return the store to work on; time passes only while nothing is asked of it."""
+        store = await open_store(
+            Storage(path=self._path),
+            idempotency_window_seconds=self._ingest.idempotency_window_seconds,
+            clock=self.clock,
+            mint=lambda: self.ids.mint(self.clock.now_ms()),
+        )
+        asked, self.outstanding = watched(store)
+        self.clock.wait_for(self.outstanding)
+        return asked
 
     async def stop(self) -> None:
         """Close, and raise whatever went wrong outside an attempt."""
