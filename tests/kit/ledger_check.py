@@ -125,7 +125,7 @@ def examine(
     subscribed: Mapping[str, Sequence[str]],
     retries: Mapping[str, int],
     is_settled: bool = True,
-    unrecorded_seconds: float = 2.0,
+    unrecorded_seconds: float = 5.0,
     most_unheard: int = 0,
     allowed_log: frozenset[str] = frozenset(),
 ) -> Report:
