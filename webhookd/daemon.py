@@ -82,6 +82,9 @@ async def _serve(config_path: Path | None, settings: Settings) -> None:
         log.critical("daemon.failed", extra={"fields": {"reason": str(error), "exit_code": error.exit_code}})
         _exit_now(error.exit_code)
     except MemoryError:
+        with contextlib.suppress(MemoryError):
+            code = WebhookdError.exit_code
+            log.critical("daemon.failed", extra={"fields": {"reason": "out of memory", "exit_code": code}})
         _exit_now(WebhookdError.exit_code)
     except Exception:
         log.critical("daemon.crashed", exc_info=True, extra={"fields": {"exit_code": WebhookdError.exit_code}})
