@@ -22,7 +22,8 @@ from webhookd.core.times import time_text
 
 Json = dict[str, object]
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Beside what steers a terminal, what steers a reader: marks and overrides of direction make a text look like another.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 def event_json(event: EventSummary) -> Json:

@@ -6,6 +6,7 @@ Moments come from `time.monotonic`, the clock behind both event loops; uvloop's 
 from __future__ import annotations
 
 import asyncio
+import select
 from dataclasses import dataclass
 from time import monotonic
 from typing import cast
@@ -89,6 +90,8 @@ class Connection(asyncio.Protocol):
         ended before any byte. Cancelling drops the connection.
         """
         transport = self._transport
+        if self._used and self._has_unread():
+            self.drop()
         if transport is None or transport.is_closing():
             raise StaleConnectionError if self._used else lost_failure(None)
         loop = self._loop
@@ -154,6 +157,19 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._paused = False
         self._send_more()
+
+    def _has_unread(self) -> bool:
+        """Say whether the kernel holds what the loop has not got to yet: its end, or bytes that nobody asked for.
+
+        Read after the next request has gone out, such bytes would pass for its answer. Origins are shared by endpoints,
+        so it might not even be the endpoint that is asked which sent them.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def _send_more(self) -> None:
         transport = self._transport

@@ -78,7 +78,26 @@ class ResponseReader:
         if not self._bytes and data[:1] not in b"H\r\n":
             self.fault = "the answer is not HTTP"
             return
+        room = max(0, MAX_RESPONSE_BYTES - self._bytes)
         self._bytes += len(data)
+        if len(data) <= room:
+            self._parse(data)
+            return
+        # Up to the bound first, so that what is too large is so in whatever pieces it comes.
+        self._parse(data[:room])
+        if not self.status:
+            self._refuse("the headers of the answer are too large")
+        elif not self._complete:
+            self._parse(data[room:])
+            self._surplus = self._surplus or not self._complete
+        else:
+            self._surplus = True
+
+    def close(self) -> None:
+        """Break the circle of references with the parser, so that memory is free at once."""
+        del self._parser
+
+    def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -87,14 +106,6 @@ class ResponseReader:
             self._surplus = True
             if not self.status:
                 self._refuse(f"the answer is not valid HTTP: {str(error).lower()}")
-        if self._bytes > MAX_RESPONSE_BYTES and not self._complete:
-            self._surplus = True
-            if not self.status:
-                self._refuse("the headers of the answer are too large")
-
-    def close(self) -> None:
-        """Break the circle of references with the parser, so that memory is free at once."""
-        del self._parser
 
     def _refuse(self, why: str) -> None:
         if self.fault is None:

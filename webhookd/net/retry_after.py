@@ -10,7 +10,8 @@ LONGEST_SECONDS = 366 * 86_400.0
 """Longer waits are cut to this; what an endpoint may really ask for is a setting, and far below."""
 
 _SECONDS = re.compile(rb"[0-9]{1,18}\Z")
-_DATE = re.compile(rb"[A-Z][a-z]{2,8}, ?[\x20-\x7e]{1,40}\Z")
+# With its comma the form of today or the one of RFC 850, without it that of asctime (RFC 9110 section 5.6.7).
+_DATE = re.compile(rb"[A-Z][a-z]{2,8}(?:, ?| (?=[A-Z][a-z]{2} ))[\x20-\x7e]{1,40}\Z")
 
 
 def parse_retry_after(value: bytes, *, now_ms: int) -> float | None:

@@ -1,18 +1,22 @@
 """Receivers that misbehave on purpose: each attempt ends in time, with the right class, at no further cost."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
+import threading
 from time import monotonic
 
 import pytest
 
+from tests.integration.net.conftest import LOOPBACK
 from tests.integration.net.servers import answering, reset
 from tests.kit.builders import endpoint, event, work
 from webhookd.core.attempt import EXCERPT_BYTES, ErrorClass
 from webhookd.core.settings import DeliveryRules
 from webhookd.net import client
+from webhookd.net.sender import HttpSender
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 QUICK = DeliveryRules(timeout_seconds=0.3, connect_timeout_seconds=0.2)
@@ -197,6 +201,43 @@ async def test_bytes_that_nobody_asked_for_end_a_kept_connection(serve, sender):
     await asyncio.wait_for(server.ended.wait(), 2)
     assert (await send(sender, server)).status == 200
     assert server.connections == 2
+
+
+@pytest.mark.parametrize("unasked", [b"HTTP/1.1 500 Surprise\r\nContent-Length: 0\r\n\r\n", b"", b"\r\n"])
+def test_what_the_kernel_holds_before_the_request_is_not_its_answer(clock, system_trust, unasked):
+    """The loop has had no chance to read what came behind the first answer when the next request is to go out."""
+    heard = []
+
+    def answer(listener):
+        for number in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                heard.append(connection.recv(65536))
+                connection.sendall(OK)
+                if number == 0:
+                    stand_still.wait()
+                    connection.sendall(unasked) if unasked else connection.shutdown(socket.SHUT_WR)
+                    sent.set()
+                with contextlib.suppress(ConnectionError):
+                    connection.recv(65536)
+
+    async def send_twice(port):
+        sender = HttpSender(LOOPBACK, clock, tls_context=system_trust)
+        to = endpoint(url=f"http://127.0.0.1:{port}/", rules=PATIENT)
+        first = await sender.send(work(of=event()), to)
+        stand_still.set()
+        sent.wait()
+        second = await sender.send(work(of=event()), to)
+        await sender.close()
+        return first.status, second.status
+
+    stand_still, sent = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=answer, args=(listener,))
+        server.start()
+        assert asyncio.run(send_twice(listener.getsockname()[1])) == (200, 200)
+        server.join()
+    assert [request.startswith(b"POST / ") for request in heard] == [True, True]
 
 
 async def test_a_kept_connection_that_ends_under_the_request_is_replaced_once(serve, sender):

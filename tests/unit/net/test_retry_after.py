@@ -21,6 +21,8 @@ NOW_MS = 1_445_412_440_000
         (b"999999999999", LONGEST_SECONDS),
         (b"Wed, 21 Oct 2015 07:28:00 GMT", 40.0),
         (b"Wednesday, 21-Oct-15 07:28:00 GMT", 40.0),
+        (b"Wed Oct 21 07:28:00 2015", 40.0),
+        (b"Sun Nov  1 07:27:20 2015", 11 * 86_400.0),
         (b"Wed, 21 Oct 2015 07:28:00", 40.0),
         (b"Wed, 21 Oct 2015 07:28:00 -0000", 40.0),
         (b"Wed, 21 Oct 2015 07:27:00 GMT", 0.0),
@@ -57,6 +59,6 @@ def test_nonsense_is_ignored(value):
 
 @given(st.binary(max_size=60), st.integers(0, 2**42))
 def test_whatever_comes_the_wait_is_finite_and_bounded(value, now_ms):
-    for text in (value, b"Wed, " + value):
+    for text in (value, b"Wed, " + value, b"Wed Oct " + value):
         seconds = parse_retry_after(text, now_ms=now_ms)
         assert seconds is None or (math.isfinite(seconds) and 0 <= seconds <= LONGEST_SECONDS)
