@@ -55,7 +55,11 @@ async def tracing(daemon: Daemon, log: Path, *options: str) -> AsyncIterator[Non
 @needs_fiu
 @pytest.mark.parametrize(
     ("point", "once", "named"),
-    [(FDATASYNC, False, "SQLITE_IOERR_FSYNC"), (FDATASYNC, True, "SQLITE_IOERR_FSYNC"), (PWRITE, False, "IOERR_WRITE")],
+    [
+        (FDATASYNC, True, "SQLITE_IOERR_FSYNC"),
+        pytest.param(FDATASYNC, False, "SQLITE_IOERR_FSYNC", marks=pytest.mark.long),
+        pytest.param(PWRITE, False, "SQLITE_IOERR_WRITE", marks=pytest.mark.long),
+    ],
 )
 async def test_an_io_error_stops_all_and_the_next_start_has_what_was_acknowledged(
     tmp_path: Path, short_path: Path, point: str, once: bool, named: str

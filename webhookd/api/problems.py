@@ -123,7 +123,7 @@ def problem_of(error: BaseException) -> Problem | None:
             return Problem(
                 slug="store_full",
                 status=507,
-                detail="nothing was stored; deliveries go on, and events are accepted again once there is room",
+                detail="nothing was stored; events are accepted again once there is room",
                 headers=(("Retry-After", str(STORE_FULL_RETRY_SECONDS)),),
             )
         case StoreUnavailableError():

@@ -24,6 +24,7 @@ from webhookd.core.settings import MIB, Storage
 from webhookd.errors import StoreError, StoreFullError, StoreIOError, StoreUnavailableError
 from webhookd.store.sqlite import SqliteStore, writer
 from webhookd.store.sqlite.checkpoint import TRUNCATE_BYTES
+from webhookd.store.sqlite.room import Room
 
 A = EndpointId("a")
 
@@ -199,7 +200,7 @@ async def test_a_disk_that_is_full_refuses_writes_until_there_is_space(small_dis
 
 @contextmanager
 def no_file_may_grow() -> Iterator[None]:
-    """Let every write beyond 4 KiB fail with EFBIG, which SQLite takes for an I/O error."""
+    """Let every write beyond 4 KiB fail with EFBIG, which SQLite calls an I/O error without saying which."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -208,10 +209,34 @@ def no_file_may_grow() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.fixture
-async def broken(opener: Opener) -> AsyncIterator[SqliteStore]:
-    """Give a store whose disk has failed under it."""
+async def test_files_that_may_not_grow_are_a_full_disk_and_no_broken_one(opener: Opener) -> None:
     store = await opener()
+    await store.accept([submission(to=("a",))])
+    (work,) = await work_of(store)
+    with no_file_may_grow():
+        outcomes = await asyncio.gather(
+            store.accept([submission()]), store.settle([delivered(work)], {}), return_exceptions=True
+        )
+        assert [type(one) for one in outcomes] == [StoreFullError] * 2
+        with pytest.raises(StoreFullError):
+            await store.checkpoint()
+        # Found out by trying, since nobody writes: the file system has space, and the database is below its limit.
+        await store.ping()
+        assert "SQLITE_IOERR_WRITE" in (store.refusal or "")
+        assert (await store.counts()).events == 1
+    await store.ping()
+    assert store.refusal is None
+    assert len(await store.accept([submission()])) == 1
+    await store.settle([delivered(work)], {})
+    await store.checkpoint()
+    assert (await store.counts()).delivered == 1
+
+
+@pytest.fixture
+async def broken(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteStore]:
+    """Give a store whose disk has failed under it: one write went wrong, and not for want of space."""
+    store = await opener()
+    monkeypatch.setattr(Room, "lacks_space", lambda _: False)
     with no_file_may_grow():
         outcomes = await asyncio.gather(*(store.accept([submission()]) for _ in range(3)), return_exceptions=True)
     assert [type(one) for one in outcomes] == [StoreIOError] * 3

@@ -40,6 +40,12 @@ class Checkpointer:
 
     def run(self, db: sqlite3.Connection) -> None:
         """Checkpoint as far as readers allow, and cut a file that has grown past TRUNCATE_BYTES if nobody reads it."""
+        try:
+            self._run(db)
+        except sqlite3.Error as error:
+            raise self._room.explained(error) from error
+
+    def _run(self, db: sqlite3.Connection) -> None:
         _, frames, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if frames >= 0:
             self._learn(frames)

@@ -31,6 +31,11 @@ def translate(error: sqlite3.Error) -> StoreError:
             return StoreError(text)
 
 
+def failed_to_write(error: sqlite3.Error) -> bool:
+    """Say whether the system refused a write for a reason that SQLite does not tell."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_WRITE
+
+
 def ends_the_writer(error: BaseException) -> bool:
     """Say whether nothing may be written after this error: what the disk now holds is only known after a restart."""
     return isinstance(error, StoreIOError | StoreCorruptError)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from webhookd.core.ports import Space
-from webhookd.core.settings import Storage
+from webhookd.core.settings import KIB, Storage
+from webhookd.errors import StoreError, StoreFullError
+from webhookd.store.sqlite.failures import failed_to_write, translate
+
+log = logging.getLogger(__name__)
 
 _FREE_EVERY_SECONDS = 0.25
+_TELL_EVERY_SECONDS = 60.0
+_TRIAL_BYTES = 64 * KIB
+_OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def free_bytes_of(directory: Path) -> int:
@@ -25,6 +35,7 @@ class Room:
     def __init__(
         self, path: Path, storage: Storage, *, monotonic: Callable[[], float], free_bytes: Callable[[Path], int]
     ) -> None:
+        self._path = path
         self._directory = path.parent
         self._log = path.with_name(f"{path.name}-wal")
         self.storage = storage
@@ -34,6 +45,9 @@ class Room:
         self._free_bytes = free_bytes
         self._free = 0
         self._free_at = float("-inf")
+        self._last_full: str | None = None
+        self._told_at = float("-inf")
+        self._has_told = False
 
     def refusal(self, db: sqlite3.Connection) -> str | None:
         """Look whether there is room, and return why no event may come in, None when there is.
@@ -41,8 +55,64 @@ class Room:
         Pages are counted every time, which costs no I/O inside a transaction; the file system is asked at most four
         times a second.
         """
-        self.last_refusal = self._look(db)
-        return self.last_refusal
+        refusal = self._look(db)
+        self._note(refusal or self._last_full)
+        return refusal
+
+    def inspect(self, db: sqlite3.Connection) -> None:
+        """Look at the room when nothing is to be written; after a write that found none, by writing something else."""
+        if self._last_full is not None and not self.lacks_space():
+            self._last_full = None
+        self.refusal(db)
+
+    def explained(self, error: sqlite3.Error) -> StoreError:
+        """Return our error for one of SQLite's, which calls a quota or a limit on the size of files an I/O error.
+
+        Only a write may be found to have failed for want of space, and only if another one still does; any doubt
+        leaves it the I/O error that the process ends with. A write that failed has taken nothing away: what counts
+        is what `fdatasync` said, and a failure of that is never looked into.
+        """
+        found = translate(error)
+        if failed_to_write(error) and self.lacks_space():
+            found = StoreFullError(str(found))
+        if isinstance(found, StoreFullError):
+            self._last_full = str(found)
+            self._note(self._last_full)
+        return found
+
+    def wrote(self) -> None:
+        """Note that something was committed, so that there is room after all."""
+        self._last_full = None
+
+    def lacks_space(self) -> bool:
+        """Say whether a file here cannot grow: the file system or a quota is full, or files may not be that large.
+
+        It is tried behind the end of the longer of database and log, since a limit on the size of files does not
+        show before, in a file without a name that is gone at once.
+        """
+        at = max(self.log_bytes(), self._path.stat().st_size)
+        end = at + _TRIAL_BYTES
+        try:
+            with tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
+                while at < end:
+                    at += os.pwrite(file.fileno(), bytes(end - at), at)
+        except OSError as error:
+            return error.errno in _OUT_OF_SPACE
+        return False
+
+    def _note(self, refusal: str | None) -> None:
+        changed = (refusal is None) != (self.last_refusal is None)
+        self.last_refusal = refusal
+        if not changed:
+            return
+        now = self._monotonic()
+        # A database that stays at its limit is over and under it with every batch that retention deletes.
+        if refusal is not None and now - self._told_at >= _TELL_EVERY_SECONDS:
+            self._told_at, self._has_told = now, True
+            log.error("intake.suspended", extra={"fields": {"reason": refusal}})
+        elif refusal is None and self._has_told:
+            self._has_told = False
+            log.warning("intake.resumed")
 
     def _look(self, db: sqlite3.Connection) -> str | None:
         used = used_bytes(db)

@@ -12,7 +12,7 @@ from webhookd.core.endpoint import Health
 from webhookd.core.ids import EndpointId
 from webhookd.core.ports import Settlement, Submission
 from webhookd.errors import StoreError, StoreFullError, StoreUnavailableError, WebhookdError
-from webhookd.store.sqlite.failures import ends_the_writer, translate
+from webhookd.store.sqlite.failures import ends_the_writer
 from webhookd.store.sqlite.intake import accept
 from webhookd.store.sqlite.listing import LIST_EVERY_ROWS, catch_up
 from webhookd.store.sqlite.room import Room
@@ -81,9 +81,13 @@ class Transactions:
     def _commit(self, db: sqlite3.Connection, group: Sequence[Call], outcome: Outcome) -> None:
         try:
             answers, errors = self._attempt(db, group)
+        except MemoryError:
+            # No value's fault, and nothing that the next call would be spared.
+            raise
         except Exception as cause:  # noqa: BLE001 -- whatever one call's values provoke must not reach its neighbours
-            error = _mapped(cause)
+            error = self._mapped(cause)
         else:
+            self._room.wrote()
             outcome.answers |= answers
             outcome.errors |= errors
             return
@@ -126,6 +130,16 @@ class Transactions:
             raise
         self._unlisted_rows = unlisted_rows
         return answers, errors
+
+    def _mapped(self, cause: Exception) -> StoreError:
+        if isinstance(cause, sqlite3.Error):
+            error = self._room.explained(cause)
+        elif isinstance(cause, StoreError):
+            return cause
+        else:
+            error = StoreError(f"a value cannot be stored: {type(cause).__name__}: {cause}")
+        error.__cause__ = cause
+        return error
 
     def _list(self, db: sqlite3.Connection, answers: Mapping[Call, object]) -> int:
         rows = self._unlisted_rows + sum(call.rows for call in answers if isinstance(call, Accept))
@@ -174,17 +188,6 @@ class Transactions:
             except WebhookdError as refusal:
                 errors[call] = refusal
         record_health(db, health)
-
-
-def _mapped(cause: Exception) -> StoreError:
-    if isinstance(cause, sqlite3.Error):
-        error = translate(cause)
-    elif isinstance(cause, StoreError):
-        return cause
-    else:
-        error = StoreError(f"a value cannot be stored: {type(cause).__name__}: {cause}")
-    error.__cause__ = cause
-    return error
 
 
 def _roll_back(db: sqlite3.Connection) -> None:

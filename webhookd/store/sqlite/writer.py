@@ -93,7 +93,7 @@ class Writer:
 
     def look(self) -> asyncio.Future[Any]:
         """Queue a look at the room there is; as it goes through the thread, its answer proves that both are alive."""
-        return self.submit(Aside(work=self._room.refusal, answer=new_answer()))
+        return self.submit(Aside(work=self._room.inspect, answer=new_answer()))
 
     def apply(self, *, idempotency_window_seconds: float) -> None:
         """Remember the keys of events accepted from now on for this long."""
