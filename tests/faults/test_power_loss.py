@@ -263,12 +263,15 @@ async def test_a_second_loss_of_power_in_the_start_after_the_first_loses_nothing
 async def test_with_a_weaker_sync_the_same_search_finds_lost_acknowledgements(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What proves the search: `NORMAL` keeps a database whole and forgets the last commits."""
+    """What proves the search: `NORMAL` keeps the file whole and forgets the last commits.
+
+    So would a disk that reports what it has not done. Where its log shows that, the file is refused.
+    """
     weakened(monkeypatch, "NORMAL")
     history = await lived(tmp_path / "live", seed, monkeypatch, rounds=15)
     findings = survey(history, tmp_path / "found", seed=seed, at_most=200)
     assert len(findings.lost) > 20
-    assert (findings.damaged, findings.halved) == ([], [])
+    assert [found for found in findings.damaged if "of its log is not valid" not in found] == findings.halved == []
 
 
 async def test_without_syncs_the_same_search_finds_damage(

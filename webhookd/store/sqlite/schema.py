@@ -14,6 +14,7 @@ from pathlib import Path
 from webhookd.core.settings import MIB
 from webhookd.errors import SchemaVersionError, StoreCorruptError
 from webhookd.store.sqlite.directory import sync_directory
+from webhookd.store.sqlite.log_check import LOG_HEADER_BYTES, damage_of
 from webhookd.store.sqlite.session import connect, uri
 
 APPLICATION_ID = 0x77686B64
@@ -21,7 +22,6 @@ APPLICATION_ID = 0x77686B64
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
-_WAL_HEADER_BYTES = 32
 _FULL_CHECK_BYTES = 16 * MIB
 _MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
 _TOLERATED_PREFIX = "_litestream_"
@@ -102,12 +102,14 @@ def inspect(path: Path) -> None:
     """
     size = path.stat().st_size
     log = path.with_name(f"{path.name}-wal")
-    has_log = log.exists() and log.stat().st_size > _WAL_HEADER_BYTES
+    has_log = log.exists() and log.stat().st_size > LOG_HEADER_BYTES
     _inspect_header(path, size, has_log=has_log)
     try:
         with closing(connect(uri(path, mode="ro", immutable=not has_log), "PRAGMA query_only = ON")) as db:
             _inspect_schema(db, path)
             _inspect_structure(db, path, size, has_log=has_log)
+        if has_log and (damage := damage_of(log)) is not None:
+            raise StoreCorruptError(f"{path} is damaged ({damage}): {_RESTORE}")
     except sqlite3.DatabaseError as error:
         if (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StoreCorruptError(f"{path} is damaged ({error}): {_RESTORE}") from error
