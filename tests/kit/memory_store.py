@@ -204,7 +204,7 @@ class MemoryStore:
 
     async def replay(self, which: ReplayFilter, *, now_ms: int) -> int:
         def owe() -> int:
-            found = self._ended(which)
+            found = self._ended(which) if which.endpoint_id in self.records else []
             for row in found:
                 self._owe_again(row, now_ms, replayed=True)
             return len(found)
@@ -398,7 +398,6 @@ class MemoryStore:
             and row.id >= lowest
             and (below is None or row.id < below)
             and (not which.types or any(fnmatchcase(row.event.type, glob) for glob in which.types))
-            and row.endpoint_id in self.records
         ]
 
     def _row(self, delivery_id: DeliveryId) -> Row:
