@@ -335,7 +335,8 @@ class Daemon:
         if (stuck := self.monitor.stuck()) is not None:
             log.error("daemon.stuck", extra={"fields": {"reason": stuck}})
             return
-        degraded = self.monitor.refusing() or self._reload_failure or "no"
+        network = "the network is down" if self.dispatcher.network.down_since_ms is not None else None
+        degraded = self.monitor.refusing() or network or self._reload_failure or "no"
         systemd.notify("WATCHDOG=1", f"STATUS=inflight={self.dispatcher.lanes.in_flight} degraded={degraded}")
 
 

@@ -64,6 +64,7 @@ class Readings:
     endpoints: Mapping[Status, int]
     store_bytes: int
     wal_bytes: int
+    network_down: bool = False
     consecutive_failures: Mapping[EndpointId, int] = field(default_factory=dict)
 
 
@@ -236,6 +237,7 @@ class Metrics:
                 "Earliest due moment of an enabled endpoint, NaN if none.",
                 math.nan if oldest is None else oldest,
             ),
+            ("network_down", "Whether sending pauses because our own network is down.", readings.network_down),
             ("store_bytes", "Bytes in use in the database.", readings.store_bytes),
             ("wal_bytes", "Size of the database's write-ahead log.", readings.wal_bytes),
             ("config_last_reload_successful", "Whether the file's configuration is in force.", self._reloaded),

@@ -84,13 +84,14 @@ class _Script:
 
 @dataclass(slots=True)
 class Receiver:
-    """Listens while it is entered, on a loopback port that stays its own over `stop` and `start`.
+    """Listens while it is entered, on a port of `host` that stays its own over `stop` and `start`.
 
     Usable in the loop it is entered in. `in_flight` and `peak` count requests whose answer is still to come. With
     `log` given, nothing is kept in memory but the count.
     """
 
     port: int = 0
+    host: str = "127.0.0.1"
     tls: ssl.SSLContext | None = None
     log: Path | None = None
     requests: list[Request] = field(default_factory=list)
@@ -125,7 +126,7 @@ class Receiver:
         """Listen again, after `stop`."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Connection(self), "127.0.0.1", self.port, ssl=self.tls, reuse_address=True, backlog=1024
+            lambda: _Connection(self), self.host, self.port, ssl=self.tls, reuse_address=True, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
 

@@ -51,6 +51,7 @@ class StatusRoutes:
                 "oldest_due_at": time_text(engine.oldest_due_ms),
                 "in_flight": {"fast": engine.in_flight_fast, "slow": engine.in_flight_slow},
                 "resting": engine.resting,
+                "network_down_since": time_text(engine.network_down_since_ms),
                 "endpoints": {"enabled": engine.endpoints_enabled, "disabled": engine.endpoints_disabled},
                 "attention": [endpoint_json(view) for view in self._monitor.attention()],
                 "database": {

@@ -40,6 +40,9 @@ def _print(said: Row, *, ready: bool, why_not: str) -> None:
     pending, held = counts.get("pending", 0), counts.get("held", 0)
     ended = ", ".join(f"{counts.get(state, 0)} {state}" for state in ("delivered", "dead", "cancelled"))
     kept = f" ({held} of them held, as their endpoint is disabled)" if held else ""
+    if said.get("network_down_since"):
+        since = printable(said["network_down_since"])
+        emit(f"{colored('sending pauses', 'failing')}: no endpoint is reached since {since}; no retry is spent")
     emit(f"{counted(said.get('events', 0), 'event')} kept")
     emit(f"{counted(pending, 'delivery', 'deliveries')} pending{kept}, {ended}")
     oldest = said.get("oldest_due_at")

@@ -55,10 +55,15 @@ NO_PHASES = Phases()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptError:
-    """Why there was no answer: the class machines go by, and a sentence for people."""
+    """Why there was no answer: the class machines go by, and a sentence for people.
+
+    `no_way` says whether the attempt found no way out at all, so that it may be our own network that is down; None
+    leaves that to the class, of which `local` means yes.
+    """
 
     kind: ErrorClass
     text: str
+    no_way: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

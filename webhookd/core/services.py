@@ -128,7 +128,10 @@ class Desk(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStatus:
-    """The engine at this moment; `oldest_due_ms` is the earliest due moment of an enabled endpoint's delivery."""
+    """The engine at this moment; `oldest_due_ms` is the earliest due moment of an enabled endpoint's delivery.
+
+    `network_down_since_ms` is since when sending pauses because our own network is down, None while it does not.
+    """
 
     in_flight_fast: int
     in_flight_slow: int
@@ -139,6 +142,7 @@ class EngineStatus:
     draining: bool
     refusing: str | None
     stuck: str | None
+    network_down_since_ms: int | None = None
 
 
 class Monitor(Protocol):

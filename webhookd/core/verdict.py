@@ -57,19 +57,28 @@ def is_acknowledged(outcome: Outcome, rules: DeliveryRules) -> bool:
     return outcome.status is not None and rules.ack.accepts(outcome.status)
 
 
-def judge(work: Work, outcome: Outcome, rules: DeliveryRules, *, now_ms: int, age_ms: int, draw: float) -> Verdict:
+def judge(
+    work: Work,
+    outcome: Outcome,
+    rules: DeliveryRules,
+    *,
+    now_ms: int,
+    age_ms: int,
+    draw: float,
+    excused: bool = False,
+) -> Verdict:
     """Return what becomes of the delivery after one more attempt.
 
     `now_ms` is when the outcome is judged, `age_ms` how long the delivery has been owed, `draw` a random number in
-    [0, 1). A retry that would come after `give_up_after_seconds` is not waited for. A fault of our own spends no retry,
-    but has to wait for the same delay, and for five seconds at least.
+    [0, 1). A retry that would come after `give_up_after_seconds` is not waited for. A fault of our own, or one that is
+    `excused` as such, spends no retry, but has to wait for the same delay, and for five seconds at least.
     """
     if is_acknowledged(outcome, rules):
         return Delivered()
     if work.acknowledged:
         return StaysDelivered()
     due_at_ms = retry_at_ms(rules.retry, work.retries_used, now_ms=now_ms, jitter=rules.jitter, draw=draw)
-    if blame(outcome, rules) is Blame.OURS:
+    if excused or blame(outcome, rules) is Blame.OURS:
         due_at_ms = max(due_at_ms or 0, now_ms + _OURS_DELAY_MS)
         spent = work.retries_used
     else:

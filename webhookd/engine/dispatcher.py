@@ -15,6 +15,7 @@ from webhookd.engine.alarms import Alarms
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.engine.errands import Errands
 from webhookd.engine.landing import Landing
+from webhookd.engine.outage import NetworkWatch
 from webhookd.engine.recorder import Record, Recorder
 from webhookd.engine.refills import Refills
 from webhookd.engine.station import Flight, Station
@@ -54,11 +55,14 @@ class Dispatcher:
         self._endpoints = endpoints
         self._recorder = recorder
         self._metrics = metrics
-        self._landing = Landing(clock=clock, endpoints=endpoints, recorder=recorder, metrics=metrics, draw=draw)
         self._stations: dict[EndpointId, Station] = {}
         self._lanes = Lanes(max_in_flight)
         self._rings: dict[Lane, deque[Station]] = {Lane.FAST: deque(), Lane.SLOW: deque()}
         self._errands = Errands()
+        self.network = NetworkWatch(clock, self._errands.guarded(self._pump))
+        self._landing = Landing(
+            clock=clock, endpoints=endpoints, recorder=recorder, metrics=metrics, draw=draw, network=self.network
+        )
         self._alarms = Alarms(clock, self._errands.guarded(self._woken))
         self._young = YoungFlights(clock, self._lanes, self._errands.guarded(self._pump))
         self._refills = Refills(clock=clock, store=store, spawn=self._errands.spawn, refilled=self._woken)
@@ -260,7 +264,9 @@ class Dispatcher:
             while ring and self._lanes.has_room(lane) and not self._recorder.is_congested:
                 # By the time of before, a station that came back into the ring since would be refused for ever.
                 now, now_ms = self._clock.monotonic(), self._clock.now_ms()
-                station = ring.popleft()
+                if not self.network.allows(now):
+                    break
+                station = self.network.next_of(ring)
                 station.ring = None
                 if station.may_send(now, now_ms):
                     self._start_attempt(station, lane, now)
@@ -274,7 +280,9 @@ class Dispatcher:
         station.rate.started(now)
         self._lanes.enter(lane)
         self._metrics.start_delay(lane.value, max(0, now_ms - work.due_at_ms) / 1000)
-        flight = Flight(station, work, definition, lane, started=now, started_ms=now_ms)
+        flight = Flight(
+            station, work, definition, lane, started=now, started_ms=now_ms, is_probe=self.network.started()
+        )
         if lane is Lane.FAST:
             self._young.watch(flight)
         self._errands.spawn(self._fly(flight))

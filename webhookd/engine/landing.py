@@ -26,6 +26,7 @@ from webhookd.core.verdict import (
     judge,
 )
 from webhookd.engine.endpoints import LiveEndpoints
+from webhookd.engine.outage import NetworkWatch
 from webhookd.engine.recorder import Record, Recorder, Source
 from webhookd.engine.station import Flight, Station
 from webhookd.metrics import Metrics, outcome_label
@@ -44,12 +45,14 @@ class Landing:
         recorder: Recorder,
         metrics: Metrics,
         draw: Callable[[], float],
+        network: NetworkWatch,
     ) -> None:
         self._clock = clock
         self._endpoints = endpoints
         self._recorder = recorder
         self._metrics = metrics
         self._draw = draw
+        self._network = network
         self._date_trust = DateTrust()
 
     def land(self, flight: Flight, outcome: Outcome) -> None:
@@ -58,8 +61,9 @@ class Landing:
         now_ms = self._clock.now_ms()
         now = self._clock.monotonic()
         age = age_ms(flight.live.health, owed_since_ms=work.owed_since_ms, now_ms=now_ms)
-        verdict = judge(work, outcome, rules, now_ms=now_ms, age_ms=age, draw=self._draw())
-        whose = blame(outcome, rules)
+        excused = self._network.landed(flight, outcome)
+        verdict = judge(work, outcome, rules, now_ms=now_ms, age_ms=age, draw=self._draw(), excused=excused)
+        whose = Blame.OURS if excused else blame(outcome, rules)
         attempt = Attempt(
             delivery_id=work.id,
             number=work.attempt_count + 1,

@@ -60,6 +60,7 @@ class EngineMonitor:
             draining=not self._dispatcher.is_running,
             refusing=self.refusing(),
             stuck=self.stuck(),
+            network_down_since_ms=self._dispatcher.network.down_since_ms,
         )
 
     def refusing(self) -> str | None:
@@ -106,6 +107,7 @@ class EngineMonitor:
             },
             store_bytes=space.used_bytes,
             wal_bytes=space.wal_bytes,
+            network_down=status.network_down_since_ms is not None,
         )
 
     def attention(self) -> Sequence[EndpointView]:

@@ -22,6 +22,7 @@ class Station:
         "busy",
         "held_until",
         "is_closed",
+        "is_cut_off",
         "is_refill_wanted",
         "live",
         "pace",
@@ -50,6 +51,8 @@ class Station:
         self.held_until = 0.0
         """Until when a Retry-After asked for silence."""
         self.is_closed = False
+        self.is_cut_off = False
+        """Whether there was no way out to it at its last attempt."""
 
     def __repr__(self) -> str:
         return f"<Station {self.live.record.id} busy={self.busy} {self.window!r} {self.buffer!r}>"
@@ -107,7 +110,7 @@ class Station:
 class Flight:
     """One attempt in the air."""
 
-    __slots__ = ("definition", "lane", "live", "started", "started_ms", "station", "work")
+    __slots__ = ("definition", "is_probe", "lane", "live", "started", "started_ms", "station", "work")
 
     def __init__(
         self,
@@ -118,6 +121,7 @@ class Flight:
         *,
         started: float,
         started_ms: int,
+        is_probe: bool = False,
     ) -> None:
         self.station = station
         self.live = station.live
@@ -126,6 +130,8 @@ class Flight:
         self.lane = lane
         self.started = started
         self.started_ms = started_ms
+        self.is_probe = is_probe
+        """Whether it was sent to find out if our own network is back."""
 
     @property
     def is_of_the_past(self) -> bool:

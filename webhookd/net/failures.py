@@ -24,14 +24,21 @@ _OURS = frozenset(
     }
 )
 
+# Some router near the receiver may say so, or our own machine; one at a time they speak against the receiver.
+_NO_WAY = frozenset({errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ETIMEDOUT})
+
 
 class AttemptFailedError(Exception):
-    """An attempt ended without an answer; travels inside `net` only and leaves it as the error of an Outcome."""
+    """An attempt ended without an answer; travels inside `net` only and leaves it as the error of an Outcome.
 
-    def __init__(self, kind: ErrorClass, text: str) -> None:
+    `no_way` is what `AttemptError` says it is.
+    """
+
+    def __init__(self, kind: ErrorClass, text: str, *, no_way: bool | None = None) -> None:
         super().__init__(text)
         self.kind = kind
         self.text = text
+        self.no_way = no_way
 
 
 class StaleConnectionError(Exception):
@@ -41,7 +48,7 @@ class StaleConnectionError(Exception):
 def dial_failure(error: OSError, where: str) -> AttemptFailedError:
     """Map what went wrong while connecting to `where`: our own machine's limits and routes are `local`."""
     kind = ErrorClass.LOCAL if error.errno in _OURS else ErrorClass.CONNECT
-    return AttemptFailedError(kind, f"connecting to {where}: {_words(error)}")
+    return AttemptFailedError(kind, f"connecting to {where}: {_words(error)}", no_way=_no_way(error))
 
 
 def tls_failure(error: OSError) -> AttemptFailedError:
@@ -54,14 +61,17 @@ def tls_failure(error: OSError) -> AttemptFailedError:
         return AttemptFailedError(ErrorClass.TLS, f"TLS failed: {reason.replace('_', ' ').lower()}")
     if error.errno in _OURS:
         return AttemptFailedError(ErrorClass.LOCAL, f"TLS failed: {_words(error)}")
-    return AttemptFailedError(ErrorClass.TLS, f"the connection ended during the TLS handshake: {_words(error)}")
+    text = f"the connection ended during the TLS handshake: {_words(error)}"
+    return AttemptFailedError(ErrorClass.TLS, text, no_way=_no_way(error))
 
 
 def lookup_failure(error: Exception, host: str) -> AttemptFailedError:
     """Map what getaddrinfo raised for `host`; running out of descriptors or memory there is `local`."""
     if isinstance(error, socket.gaierror):
         kind = ErrorClass.LOCAL if error.errno in {socket.EAI_MEMORY, socket.EAI_SYSTEM} else ErrorClass.DNS
-        return AttemptFailedError(kind, f"looking up {host}: {(error.strerror or str(error)).lower()}")
+        # What getaddrinfo says when no name server answered, or all of them had trouble themselves.
+        no_way = True if error.errno == socket.EAI_AGAIN else None
+        return AttemptFailedError(kind, f"looking up {host}: {(error.strerror or str(error)).lower()}", no_way=no_way)
     if isinstance(error, OSError):
         kind = ErrorClass.LOCAL if error.errno in _OURS else ErrorClass.DNS
         return AttemptFailedError(kind, f"looking up {host}: {_words(error)}")
@@ -75,7 +85,13 @@ def lost_failure(error: Exception | None) -> AttemptFailedError:
     if error is None:
         return AttemptFailedError(ErrorClass.PROTOCOL, "the connection was closed before an answer was complete")
     words = _words(error) if isinstance(error, OSError) else str(error)
-    return AttemptFailedError(ErrorClass.PROTOCOL, f"the connection broke before an answer was complete: {words}")
+    no_way = _no_way(error) if isinstance(error, OSError) else None
+    text = f"the connection broke before an answer was complete: {words}"
+    return AttemptFailedError(ErrorClass.PROTOCOL, text, no_way=no_way)
+
+
+def _no_way(error: OSError) -> bool | None:
+    return True if error.errno in _NO_WAY else None
 
 
 def _words(error: OSError) -> str:

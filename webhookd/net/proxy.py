@@ -37,12 +37,12 @@ async def open_tunnel(sock: socket.socket, target: Target, proxy: str) -> None:
     if not 200 <= status <= 299:
         said = f"{status} {reason}".rstrip()
         hint = ", so it wants to know who we are" if status == 407 else ""
-        raise proxy_failure(proxy, f"it answered {said} to CONNECT {where}{hint}")
+        raise proxy_failure(proxy, f"it answered {said} to CONNECT {where}{hint}", no_way=False)
 
 
-def proxy_failure(proxy: str, text: str) -> AttemptFailedError:
-    """Return the error of an attempt that did not get past the proxy."""
-    return AttemptFailedError(ErrorClass.LOCAL, f"the proxy {proxy}: {text}")
+def proxy_failure(proxy: str, text: str, *, no_way: bool | None = None) -> AttemptFailedError:
+    """Return the error of an attempt that did not get past the proxy; one that answers is a way (`no_way` False)."""
+    return AttemptFailedError(ErrorClass.LOCAL, f"the proxy {proxy}: {text}", no_way=no_way)
 
 
 def as_dialled(target: Target) -> Address | None:

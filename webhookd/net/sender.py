@@ -83,7 +83,7 @@ class HttpSender:
         except AttemptFailedError as failure:
             return Outcome(
                 duration_ms=(monotonic() - begun) * 1000,
-                error=AttemptError(kind=failure.kind, text=failure.text),
+                error=AttemptError(kind=failure.kind, text=failure.text, no_way=failure.no_way),
                 phases=phases.phases(),
             )
         phases.first_byte_ms = reply.first_byte_ms

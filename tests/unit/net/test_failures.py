@@ -1,12 +1,13 @@
 """The classes of failure: what is the receiver's fault, and what is ours."""
 
 import errno
+import socket
 import ssl
 
 import pytest
 
 from webhookd.core.attempt import ErrorClass
-from webhookd.net.failures import dial_failure, lost_failure, tls_failure
+from webhookd.net.failures import dial_failure, lookup_failure, lost_failure, tls_failure
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,22 @@ def test_what_the_other_side_does_is_a_connect_error(number):
     failure = dial_failure(OSError(number, "whatever"), "192.0.2.1:443")
     assert failure.kind is ErrorClass.CONNECT
     assert failure.text.startswith("connecting to 192.0.2.1:443: ")
+
+
+@pytest.mark.parametrize(
+    ("failure", "no_way"),
+    [
+        (dial_failure(OSError(errno.EHOSTUNREACH, "x"), "192.0.2.1:443"), True),
+        (dial_failure(OSError(errno.ECONNREFUSED, "x"), "192.0.2.1:443"), None),
+        (lookup_failure(socket.gaierror(socket.EAI_AGAIN, "x"), "a.example"), True),
+        (lookup_failure(socket.gaierror(socket.EAI_NONAME, "x"), "a.example"), None),
+        (lost_failure(OSError(errno.ETIMEDOUT, "x")), True),
+        (lost_failure(OSError(errno.ECONNRESET, "x")), None),
+        (tls_failure(OSError(errno.EHOSTUNREACH, "x")), True),
+    ],
+)
+def test_where_it_may_be_our_own_network_is_said_so(failure, no_way):
+    assert failure.no_way is no_way
 
 
 def test_the_words_are_those_of_the_system_on_either_loop():

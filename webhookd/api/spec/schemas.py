@@ -241,6 +241,7 @@ SCHEMAS: dict[str, Json] = {
             "oldest_due_at": nullable(moment("Earliest due moment at an enabled endpoint.")),
             "in_flight": shape({"fast": whole(), "slow": whole()}),
             "resting": whole("Endpoints that are left alone for a while after failures."),
+            "network_down_since": nullable(moment("Since when nothing is sent because nobody at all is reached.")),
             "endpoints": shape({"enabled": whole(), "disabled": whole()}),
             "attention": {"type": "array", "items": ref("Endpoint"), "maxItems": 100},
             "database": shape({"used_bytes": whole(), "wal_bytes": whole(), "free_bytes": whole()}),
