@@ -49,6 +49,7 @@ class Producers:
     handed: list[Handed] = field(default_factory=list)
     first: int = 0
     _taken: int = 0
+    _is_over: bool = False
 
     def answered(self, status: int) -> list[Handed]:
         """Return those that were answered with `status`, 0 for no answer, in order of the answers."""
@@ -78,8 +79,8 @@ class Producers:
         return one
 
     async def work(self, *, pause_seconds: float = 0.0, stubborn: bool = True) -> None:
-        """Hand in one after the other until cancelled or not answered; who is not `stubborn` stops when refused."""
-        while True:
+        """Hand in one after the other until not answered; who is not `stubborn` stops when refused."""
+        while not self._is_over:
             one = await self.hand_in()
             if one.response is None or (one.status != 202 and not stubborn):
                 return
@@ -89,13 +90,13 @@ class Producers:
     @contextlib.asynccontextmanager
     async def working(self, number: int, *, pause_seconds: float = 0.0) -> AsyncIterator[None]:
         """Have so many of them at work inside; what is under way at the end is answered first."""
+        self._is_over = False
         tasks = [asyncio.create_task(self.work(pause_seconds=pause_seconds)) for _ in range(number)]
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._is_over = True
+            await asyncio.gather(*tasks)
 
 
 async def require_nothing_lost(producers: Producers, receiver: Receiver, *, timeout_seconds: float = 60.0) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 
 from webhookd.core.settings import MIB
 from webhookd.store.sqlite.room import Room
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT_BYTES = 4 * MIB
 TRUNCATE_BYTES = 64 * MIB
@@ -27,6 +30,7 @@ class Checkpointer:
         self._rows = 0
         self._payload_frames = 0.0
         self._frames_left = 0
+        self._has_told = False
 
     @property
     def due(self) -> bool:
@@ -53,6 +57,7 @@ class Checkpointer:
             self._frames_left = 0 if moved == frames else frames
         if self._room.log_bytes() > TRUNCATE_BYTES:
             self._truncate(db)
+        self._tell(self._room.log_bytes())
         self._rows, self._payload_frames = 0, 0.0
 
     def _learn(self, frames: int) -> None:
@@ -60,6 +65,18 @@ class Checkpointer:
         if self._rows:
             seen = (grown - self._payload_frames) / self._rows
             self._frames_per_row = min(8.0, max(0.25, seen))
+
+    def _tell(self, size_bytes: int) -> None:
+        """Log once that the file could not be cut, which no reader of ours can be the cause of, and once that it was."""
+        if (size_bytes > TRUNCATE_BYTES) == self._has_told:
+            return
+        self._has_told = not self._has_told
+        fields: dict[str, object] = {"wal_bytes": size_bytes}
+        if self._has_told:
+            cause = "another process keeps a read transaction open, or a backup is being made"
+            log.error("wal.grown", extra={"fields": {**fields, "cause": cause}})
+        else:
+            log.warning("wal.cut", extra={"fields": fields})
 
     def _truncate(self, db: sqlite3.Connection) -> None:
         # A reader that never ends, such as a replica's, must not hold up the commits behind this for long.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from webhookd.core.ports import Space
 from webhookd.core.settings import KIB, Storage
-from webhookd.errors import StoreError, StoreFullError
-from webhookd.store.sqlite.failures import failed_to_write, translate
+from webhookd.errors import StoreError, StoreFullError, StoreUnavailableError
+from webhookd.store.sqlite.failures import ends_the_writer, failed_to_write, translate
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Room:
         self._free_bytes = free_bytes
         self._free = 0
         self._free_at = float("-inf")
-        self._last_full: str | None = None
+        self._failed_write: StoreError | None = None
         self._told_at = float("-inf")
         self._has_told = False
 
@@ -56,13 +56,15 @@ class Room:
         times a second.
         """
         refusal = self._look(db)
-        self._note(refusal or self._last_full)
+        self._note(refusal or (str(self._failed_write) if self._failed_write else None))
         return refusal
 
     def inspect(self, db: sqlite3.Connection) -> None:
-        """Look at the room when nothing is to be written; after a write that found none, by writing something else."""
-        if self._last_full is not None and not self.lacks_space():
-            self._last_full = None
+        """Look at the room when nothing is to be written; after a write that failed, by trying what it failed at."""
+        if self._failed_write is not None:
+            full = isinstance(self._failed_write, StoreFullError)
+            if not (self.lacks_space() if full else is_locked(db)):
+                self._failed_write = None
         self.refusal(db)
 
     def explained(self, error: sqlite3.Error) -> StoreError:
@@ -75,14 +77,14 @@ class Room:
         found = translate(error)
         if failed_to_write(error) and self.lacks_space():
             found = StoreFullError(str(found))
-        if isinstance(found, StoreFullError):
-            self._last_full = str(found)
-            self._note(self._last_full)
+        if isinstance(found, StoreUnavailableError) and not ends_the_writer(found):
+            self._failed_write = found
+            self._note(str(found))
         return found
 
     def wrote(self) -> None:
-        """Note that something was committed, so that there is room after all."""
-        self._last_full = None
+        """Note that something was committed, so that it can be done after all."""
+        self._failed_write = None
 
     def lacks_space(self) -> bool:
         """Say whether a file here cannot grow: the file system or a quota is full, or files may not be that large.
@@ -137,6 +139,22 @@ class Room:
             return self._log.stat().st_size
         except FileNotFoundError:
             return 0
+
+
+def is_locked(db: sqlite3.Connection) -> bool:
+    """Say whether another process holds the lock for writing; does not wait for it."""
+    (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
+    db.execute("PRAGMA busy_timeout = 0").fetchall()
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return True
+        raise
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {patience_ms}").fetchall()
+    return False
 
 
 def used_bytes(db: sqlite3.Connection) -> int:
