@@ -6,9 +6,10 @@ import asyncio
 import queue
 import socket
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from webhookd.core.attempt import ErrorClass
 from webhookd.net.failures import AttemptFailedError, lookup_failure
@@ -22,17 +23,31 @@ LOOKUP_SECONDS = 5.0
 """Longest an attempt waits for a lookup, in the queue and on its thread together."""
 PROMPT_LOOKUPS = 16
 """Lookups that run at once, not counting those older than `PROMPT_SECONDS`: these hang, and must not block the rest."""
-PROMPT_SECONDS = 1.0
+PROMPT_SECONDS = 0.25
 MAX_THREADS = 256
+NAMES = 16_384
+"""Names of which it is remembered how long their last lookup took; the one asked for longest ago goes first."""
 IDLE_THREADS = PROMPT_LOOKUPS
 LOOKUPS_PER_NAME = 2
 """An endpoint has one name, so this bounds its lookups too; the second starts only when the first is overdue."""
 
 
+class _Standing(IntEnum):
+    """What is known of a name; lookups of a lower one start first."""
+
+    PROMPT = 0
+    UNKNOWN = 1
+    SLOW = 2
+
+
+# How many eighths of `PROMPT_LOOKUPS` and of `MAX_THREADS` may be in use for a lookup to start. Names that hang, and
+# those of which nothing is known, leave room for the ones that were answered at once the last time.
+_EIGHTHS = {_Standing.PROMPT: (12, 8), _Standing.UNKNOWN: (8, 7), _Standing.SLOW: (4, 6)}
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
     host: str
-    queued_at: float
     started_at: float | None = None
     waiters: set[asyncio.Future[list[SockAddr]]] = field(default_factory=set)
 
@@ -49,16 +64,18 @@ def system_lookup(host: str) -> list[SockAddr]:
 
 
 class Resolver:
-    """Shares lookups by name; nothing is remembered once one is answered.
+    """Shares lookups by name; of an answer nothing is remembered but whether it came at once.
 
-    Belongs to one loop. Jobs that wait are bounded by the attempts in flight: one without a waiter is dropped.
+    Names that hang start behind those that do not, and never take all threads. Belongs to one loop. Jobs that wait are
+    bounded by the attempts in flight: one without a waiter is dropped.
     """
 
     def __init__(self, lookup: Lookup = system_lookup) -> None:
         self._lookup = lookup
         self._loop: asyncio.AbstractEventLoop | None = None
         self._by_name: dict[str, list[_Job]] = {}
-        self._waiting: deque[_Job] = deque()
+        self._waiting: dict[_Standing, deque[_Job]] = {standing: deque() for standing in _Standing}
+        self._was_prompt: OrderedDict[str, bool] = OrderedDict()
         self._running: set[_Job] = set()
         self._handoff: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = 0
@@ -72,7 +89,7 @@ class Resolver:
         """
         loop = self._loop = asyncio.get_running_loop()
         limit = min(timeout_seconds, LOOKUP_SECONDS)
-        job = self._join(host, loop.time())
+        job = self._join(host)
         waiter: asyncio.Future[list[SockAddr]] = loop.create_future()
         job.waiters.add(waiter)
         self._start_jobs()
@@ -80,7 +97,10 @@ class Resolver:
             async with asyncio.timeout(limit):
                 found = await waiter
         except TimeoutError:
-            raise AttemptFailedError(ErrorClass.TIMEOUT, f"no answer within {limit:g} s (looking up {host})") from None
+            if job.started_at is not None and loop.time() - job.started_at >= PROMPT_SECONDS:
+                self._remember(host, prompt=False)
+            text = f"no answer within {limit:g} s (looking up {host})"
+            raise AttemptFailedError(ErrorClass.TIMEOUT, text, no_way=True) from None
         finally:
             job.waiters.discard(waiter)
         if not found:
@@ -96,15 +116,32 @@ class Resolver:
         for _ in range(self._threads):
             self._handoff.put(None)
 
-    def _join(self, host: str, now: float) -> _Job:
+    def _join(self, host: str) -> _Job:
         jobs = self._by_name.setdefault(host, [])
-        overdue = bool(jobs) and now - jobs[-1].queued_at >= LOOKUP_SECONDS
+        overdue = False
+        if jobs and self._loop is not None and (started_at := jobs[-1].started_at) is not None:
+            overdue = self._loop.time() - started_at >= LOOKUP_SECONDS
         if not jobs or (overdue and len(jobs) < LOOKUPS_PER_NAME):
-            job = _Job(host, now)
+            job = _Job(host)
             jobs.append(job)
-            self._waiting.append(job)
+            self._waiting[self._standing(host)].append(job)
             return job
         return jobs[-1]
+
+    def _standing(self, host: str) -> _Standing:
+        match self._was_prompt.get(host):
+            case None:
+                return _Standing.UNKNOWN
+            case True:
+                return _Standing.PROMPT
+            case False:
+                return _Standing.SLOW
+
+    def _remember(self, host: str, *, prompt: bool) -> None:
+        self._was_prompt[host] = prompt
+        self._was_prompt.move_to_end(host)
+        if len(self._was_prompt) > NAMES:
+            self._was_prompt.popitem(last=False)
 
     def _forget(self, job: _Job) -> None:
         jobs = self._by_name[job.host]
@@ -122,17 +159,23 @@ class Resolver:
             for job in self._running
             if job.started_at is not None and now - job.started_at < PROMPT_SECONDS
         )
-        room = min(PROMPT_LOOKUPS - len(prompt), MAX_THREADS - len(self._running))
-        while self._waiting and room > 0:
-            job = self._waiting.popleft()
-            if not job.waiters:
-                self._forget(job)
-                continue
-            job.started_at = now
-            self._running.add(job)
-            room -= 1
-            self._hand_over(job)
-        if self._waiting and prompt and self._recheck is None:
+        hanging = len(self._running) - len(prompt)
+        for standing, waiting in self._waiting.items():
+            at_once, threads = _EIGHTHS[standing]
+            most_prompt = PROMPT_LOOKUPS * at_once // 8
+            if standing is not _Standing.SLOW:
+                # As many again as hang: each round doubles, so that a queue of names that hang is through in a second.
+                most_prompt = max(most_prompt, hanging)
+            while waiting and len(prompt) < most_prompt and len(self._running) < MAX_THREADS * threads // 8:
+                job = waiting.popleft()
+                if not job.waiters:
+                    self._forget(job)
+                    continue
+                job.started_at = now
+                prompt.append(now)
+                self._running.add(job)
+                self._hand_over(job)
+        if any(self._waiting.values()) and prompt and self._recheck is None:
             self._recheck = loop.call_at(prompt[0] + PROMPT_SECONDS, self._recheck_now)
 
     def _recheck_now(self) -> None:
@@ -152,6 +195,8 @@ class Resolver:
 
     def _finished(self, job: _Job, result: list[SockAddr] | Exception) -> None:
         self._running.discard(job)
+        if self._loop is not None and job.started_at is not None:
+            self._remember(job.host, prompt=self._loop.time() - job.started_at < PROMPT_SECONDS)
         self._forget(job)
         for waiter in job.waiters:
             if waiter.done():

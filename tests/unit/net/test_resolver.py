@@ -123,14 +123,82 @@ async def test_lookups_that_hang_stop_counting(resolver, monkeypatch):
 
 async def test_hung_threads_are_bounded(resolver, names, monkeypatch):
     monkeypatch.setattr(module, "PROMPT_SECONDS", 0.0)
-    monkeypatch.setattr(module, "MAX_THREADS", 20)
+    monkeypatch.setattr(module, "MAX_THREADS", 16)
     waiting = [asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(40)]
-    await until(lambda: len(names.asked) == 20)
+    await until(lambda: len(names.asked) == 14)
     await asyncio.sleep(0.02)
-    assert len(names.asked) == 20
+    assert len(names.asked) == 14
     names.release.set()
     await asyncio.gather(*waiting)
     assert len(names.asked) == 40
+
+
+async def test_a_name_that_was_answered_at_once_finds_room_when_others_hold_all_that_is_theirs(
+    resolver, names, monkeypatch
+):
+    monkeypatch.setattr(module, "MAX_THREADS", 16)
+    await resolver.resolve("a.example", timeout_seconds=1)
+    hung = [asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(40)]
+    await until(lambda: len(names.asked) == 15)
+    await asyncio.sleep(0.02)
+    assert len(names.asked) == 15
+    assert await resolver.resolve("a.example", timeout_seconds=1) == HERE
+    for task in hung:
+        task.cancel()
+    await asyncio.gather(*hung, return_exceptions=True)
+
+
+async def test_names_that_hung_leave_threads_to_those_that_did_not(resolver, names, monkeypatch):
+    monkeypatch.setattr(module, "PROMPT_SECONDS", 0.02)
+    monkeypatch.setattr(module, "MAX_THREADS", 8)
+    slow = [f"hang.{n}" for n in range(7)]
+    for name in slow:
+        names.release.clear()
+        await failure_of(resolver.resolve(name, timeout_seconds=0.05))
+        names.release.set()
+        await resolver.resolve("a.example", timeout_seconds=1)
+    names.release.clear()
+    names.asked.clear()
+    hung = [asyncio.ensure_future(resolver.resolve(name, timeout_seconds=5)) for name in slow]
+    await until(lambda: names.asked == slow[:6])
+    await asyncio.sleep(0.05)
+    hung.append(asyncio.ensure_future(resolver.resolve("hang.new", timeout_seconds=5)))
+    await until(lambda: names.asked == [*slow[:6], "hang.new"])
+    names.release.set()
+    await asyncio.gather(*hung)
+
+
+async def test_names_that_hang_are_through_in_doubling_rounds(resolver, names, monkeypatch):
+    monkeypatch.setattr(module, "PROMPT_LOOKUPS", 2)
+    monkeypatch.setattr(module, "PROMPT_SECONDS", 0.05)
+    begun = monotonic()
+    waiting = [asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(128)]
+    await until(lambda: len(names.asked) == 128)
+    # Two at a time would take more than three seconds.
+    assert monotonic() - begun < 1.5
+    names.release.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_what_is_remembered_of_names_is_bounded(resolver, monkeypatch):
+    monkeypatch.setattr(module, "NAMES", 3)
+    for n in range(10):
+        await resolver.resolve(f"{n}.example", timeout_seconds=1)
+    assert list(resolver._was_prompt) == ["7.example", "8.example", "9.example"]  # noqa: SLF001
+
+
+async def test_a_lookup_that_has_not_started_is_not_overdue(resolver, names, monkeypatch):
+    monkeypatch.setattr(module, "LOOKUP_SECONDS", 0.03)
+    monkeypatch.setattr(module, "MAX_THREADS", 2)
+    hung = asyncio.ensure_future(resolver.resolve("hang.example", timeout_seconds=5))
+    await until(lambda: names.asked)
+    for _ in range(3):
+        await failure_of(resolver.resolve("late.example", timeout_seconds=5))
+    monkeypatch.setattr(module, "LOOKUP_SECONDS", 5.0)
+    names.release.set()
+    assert await resolver.resolve("late.example", timeout_seconds=5) == HERE
+    assert names.asked == ["hang.example", "late.example"]
+    await asyncio.gather(hung, return_exceptions=True)
 
 
 async def test_a_name_whose_lookup_is_overdue_gets_a_second_one_and_no_third(resolver, names, monkeypatch):
