@@ -121,6 +121,9 @@ class Story:
         self.max_in_flight = self.rng.choice((2, 4, 16, 64))
         self.owed: set[tuple[EventId, int]] = set()
         self.disabled: set[EndpointId] = set()
+        self.latest: Counter[EndpointId] = Counter()
+        """Which of the changes of an endpoint that were asked for was the latest to count: they count in that order."""
+        self.asked = 0
         self.changing: Counter[EndpointId] = Counter()
         """Endpoints whose order an operator is changing at this moment, so that nothing can be said about it."""
         self.said: list[str] = []
@@ -267,23 +270,26 @@ class Story:
         name = self.rng.choice(ENDPOINTS)
         self.say("remove", name)
 
-        async def gone() -> None:
-            await self.engine.directory.remove(name)
-            self.disabled.discard(name)
-
-        await self.attempt(gone(), name)
+        await self.attempt(self.in_turn(name, self.engine.directory.remove(name), self.disabled.discard), name)
 
     async def disable(self) -> None:
         name = self.rng.choice(ENDPOINTS)
         self.say("disable", name)
-        if await self.attempt(self.engine.directory.disable(name), name):
-            self.disabled.add(name)
+        await self.attempt(self.in_turn(name, self.engine.directory.disable(name), self.disabled.add), name)
 
     async def enable(self) -> None:
         name = self.rng.choice(ENDPOINTS)
         self.say("enable", name)
-        if await self.attempt(self.engine.directory.enable(name), name):
-            self.disabled.discard(name)
+        await self.attempt(self.in_turn(name, self.engine.directory.enable(name), self.disabled.discard), name)
+
+    async def in_turn(self, name: EndpointId, change: Awaitable[Any], note: Callable[[EndpointId], None]) -> None:
+        """Note what a change has led to, unless one that was asked for later was answered before it."""
+        self.asked += 1
+        asked = self.asked
+        await change
+        if asked > self.latest[name]:
+            self.latest[name] = asked
+            note(name)
 
     async def refuse(self) -> None:
         self.writes.is_refusing = not self.writes.is_refusing
