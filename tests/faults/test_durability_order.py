@@ -128,6 +128,7 @@ async def trace(tmp_path: Path) -> Trace:
                     ids[marker] = (await daemon.send("order.completed", {"marker": marker}))["id"]
 
             await asyncio.gather(*(produce(100 * producer) for producer in range(PRODUCERS)))
+            await receiver.wait_for(PRODUCERS * EVENTS_EACH)
             await daemon.settled()
             pid = daemon.pid
             if (code := await daemon.terminate()) != 0:
