@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import ssl
 from collections import OrderedDict
+from pathlib import Path
 from typing import NoReturn
 
 from webhookd.core.attempt import ErrorClass
 from webhookd.core.settings import TlsFiles
 from webhookd.net.failures import AttemptFailedError
+
+log = logging.getLogger(__name__)
 
 CONTEXTS = 256
 """Contexts that are kept beside the usual one; the one used longest ago goes first."""
@@ -49,7 +54,17 @@ class TlsContexts:
 
 
 def default_context() -> ssl.SSLContext:
-    """Return a context that verifies chain and host name by what the system trusts, and offers HTTP/1.1 only."""
+    """Return a context that verifies chain and host name by what the system trusts, and offers HTTP/1.1 only.
+
+    A system that trusts nobody is warned about: OpenSSL takes that without a word, and refuses every certificate.
+    """
+    paths = ssl.get_default_verify_paths()
+    if not paths.cafile and not _has_files(paths.capath):
+        fields = {
+            "file": os.environ.get(paths.openssl_cafile_env, paths.openssl_cafile),
+            "directory": os.environ.get(paths.openssl_capath_env, paths.openssl_capath),
+        }
+        log.warning("tls.no_authorities", extra={"fields": fields})
     return context_for(TlsFiles())
 
 
@@ -63,6 +78,15 @@ def context_for(files: TlsFiles) -> ssl.SSLContext:
     if files.client_cert_file is not None:
         context.load_cert_chain(files.client_cert_file, files.client_key_file, password=_refuse_encrypted)
     return context
+
+
+def _has_files(directory: str | None) -> bool:
+    if not directory:
+        return False
+    try:
+        return next(Path(directory).iterdir(), None) is not None
+    except OSError:
+        return False
 
 
 def _refuse_encrypted() -> NoReturn:
