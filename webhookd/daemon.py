@@ -98,7 +98,7 @@ class Daemon:
         self._config_path = config_path
         self._settings = settings
         self._clock = SystemClock()
-        self._metrics = Metrics(version=__version__)
+        self._metrics = Metrics(version=__version__, dropped_log_lines=logs.dropped)
         self._stop = asyncio.Event()
         self._supervised: set[asyncio.Future[Any]] = set()
         self._wants_reload = asyncio.Event()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -111,8 +111,9 @@ class Metrics:
     Belongs to the thread of the loop; `commit` may be called from one other thread, always the same.
     """
 
-    def __init__(self, *, version: str = __version__) -> None:
+    def __init__(self, *, version: str = __version__, dropped_log_lines: Callable[[], int] = lambda: 0) -> None:
         self._version = version
+        self._dropped_log_lines = dropped_log_lines
         self._accepted = 0
         self._rejected: dict[str, int] = {}
         self._attempts: dict[EndpointId, dict[str, int]] = {}
@@ -206,6 +207,11 @@ class Metrics:
         for result, count in self._ended.items():
             ended.add_metric([result], count)
         yield ended
+        yield CounterMetricFamily(
+            "webhookd_log_lines_dropped",
+            "Log lines lost to a sink that does not keep up or is gone.",
+            value=self._dropped_log_lines(),
+        )
 
     def _histograms(self) -> Iterator[Metric]:
         for name, text, histogram in (

@@ -117,6 +117,7 @@ async def test_a_failed_fdatasync_is_never_repeated(tmp_path: Path) -> None:
 
 
 @needs_strace
+@pytest.mark.long
 async def test_a_checkpoint_that_cannot_be_synced_ends_the_daemon(tmp_path: Path) -> None:
     """Only the file fails here and not its log, to which all commits go."""
     async with Receiver() as receiver, running_daemon(tmp_path, to(receiver, concurrency=32)) as daemon:
@@ -138,6 +139,7 @@ async def test_a_checkpoint_that_cannot_be_synced_ends_the_daemon(tmp_path: Path
 
 
 @needs_fiu
+@pytest.mark.long
 async def test_nothing_is_promised_before_a_checkpoint_has_succeeded(tmp_path: Path, short_path: Path) -> None:
     faults = Faults(short_path)
     async with Receiver() as receiver, running_daemon(tmp_path, to(receiver), command=faults.command) as daemon:

@@ -156,6 +156,7 @@ async def test_a_reader_that_stays_lets_the_log_grow_and_is_told_once(tmp_path: 
         assert len(daemon.log_entries("wal.cut")) == 1
 
 
+@pytest.mark.long
 async def test_a_replicas_endless_reading_is_no_error(tmp_path: Path) -> None:
     """It holds a read transaction all the time, so that the log can be moved and never be cut."""
     async with Receiver() as receiver, running_daemon(tmp_path, to(receiver)) as daemon:
@@ -171,6 +172,7 @@ async def test_a_replicas_endless_reading_is_no_error(tmp_path: Path) -> None:
         await require_nothing_lost(producers, receiver)
 
 
+@pytest.mark.long
 async def test_a_replicas_checkpoints_lose_nothing(tmp_path: Path) -> None:
     async with Receiver() as receiver, running_daemon(tmp_path, to(receiver)) as daemon:
         producers = Producers(daemon, padding="x" * 20_000)

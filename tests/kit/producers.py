@@ -79,10 +79,10 @@ class Producers:
         return one
 
     async def work(self, *, pause_seconds: float = 0.0, stubborn: bool = True) -> None:
-        """Hand in one after the other until not answered; who is not `stubborn` stops when refused."""
+        """Hand in one after the other until the daemon is gone; who is not `stubborn` stops when refused."""
         while not self._is_over:
             one = await self.hand_in()
-            if one.response is None or (one.status != 202 and not stubborn):
+            if self.daemon.exit_code is not None or (one.status != 202 and not stubborn):
                 return
             # Who is refused comes back: a little later, for this is to be a load and no hammer.
             await asyncio.sleep(pause_seconds if one.status == 202 else max(pause_seconds, 0.02))

@@ -44,6 +44,7 @@ PROMISED = {
     "webhookd_endpoint_consecutive_failures": {"endpoint"},
     "webhookd_store_bytes": set(),
     "webhookd_wal_bytes": set(),
+    "webhookd_log_lines_dropped_total": set(),
     "webhookd_network_down": set(),
     "webhookd_commit_duration_seconds": set(),
     "webhookd_commit_batch_size": set(),

@@ -20,6 +20,7 @@ BACKLOG = 1024
 LONGEST_PATH_BYTES = 107
 ACCEPTS_PER_TURN = 64
 STARVED_PAUSE_SECONDS = 0.5
+STARVED_TOLD_SECONDS = 60.0
 _STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -97,8 +98,8 @@ class Listener:
     """Accepts on one listening socket until it is closed.
 
     Without descriptors to spare it makes room with `evict`, and failing that lets the backlog wait for a moment, with
-    one line in the log; the socket is never dropped for it. Any other failure is told to `fail`. A `path` that the
-    socket was bound to goes with it.
+    one line a minute in the log; the socket is never dropped for it. Any other failure is told to `fail`. A `path` that
+    the socket was bound to goes with it.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._starting: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
-        self._starved = False
+        self._told_at = float("-inf")
         sock.setblocking(False)
         self._loop.add_reader(sock, self._accept)
 
@@ -151,7 +152,6 @@ class Listener:
                     self.close()
                     self._fail(error)
                 return
-            self._starved = False
             connection.setblocking(False)
             task = self._loop.create_task(self._start(connection))
             self._starting.add(task)
@@ -165,8 +165,9 @@ class Listener:
             connection.close()
 
     def _pause(self, error: OSError) -> None:
-        if not self._starved:
-            self._starved = True
+        # Each place that is made is taken at once, so a success in between says nothing.
+        if self._loop.time() - self._told_at >= STARVED_TOLD_SECONDS:
+            self._told_at = self._loop.time()
             log.warning("listener.starved", extra={"fields": {"error": os.strerror(error.errno or 0)}})
         self._evict()
         self._loop.remove_reader(self._sock)

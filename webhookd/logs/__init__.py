@@ -14,7 +14,9 @@ from webhookd.logs.lines import Style
 from webhookd.logs.loop import install_loop_handler
 from webhookd.logs.writer import LineWriter
 
-__all__ = ["LineWriter", "Style", "configure", "detect_style", "flush", "install_loop_handler"]
+__all__ = ["LineWriter", "Style", "configure", "detect_style", "dropped", "flush", "install_loop_handler"]
+
+_STANDARD_ERROR = 2
 
 
 def configure(
@@ -24,7 +26,7 @@ def configure(
 
     `level` is that of webhookd's own loggers; other libraries are heard from warnings up.
     """
-    target = sys.stderr if stream is None else stream
+    target = _standard_error() if stream is None else stream
     chosen = Style(style)
     writer = LineWriter(target, detect_style(target) if chosen is Style.AUTO else chosen)
     root = logging.getLogger()
@@ -37,11 +39,30 @@ def configure(
     return writer
 
 
+def _standard_error() -> TextIO:
+    """Return stderr, and where there is none something in its place, that leads nowhere.
+
+    Under the number of a stream that was closed the next file or connection would be opened, and whatever writes to
+    standard error by its number, as a crashing interpreter does, would write into that.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = open(_STANDARD_ERROR, "w", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    return sys.stderr
+
+
 def flush(timeout_seconds: float) -> bool:
     """Wait until what was logged before is written, at most `timeout_seconds`; say whether it is."""
     return all(
         handler.flush(timeout_seconds) for handler in logging.getLogger().handlers if isinstance(handler, LineWriter)
     )
+
+
+def dropped() -> int:
+    """Return how many lines were lost so far to a sink that did not keep up or is gone."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, LineWriter))
 
 
 def detect_style(stream: TextIO) -> Style:

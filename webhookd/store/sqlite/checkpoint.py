@@ -67,7 +67,7 @@ class Checkpointer:
             self._frames_per_row = min(8.0, max(0.25, seen))
 
     def _tell(self, size_bytes: int) -> None:
-        """Log once that the file could not be cut, which no reader of ours can be the cause of, and once that it was."""
+        """Log once that the file could not be cut, for which no short read is to blame, and once that it was."""
         if (size_bytes > TRUNCATE_BYTES) == self._has_told:
             return
         self._has_told = not self._has_told
