@@ -83,6 +83,12 @@ class StoreIOError(StoreUnavailableError):
     exit_code = 74
 
 
+class StoreMovedError(StoreIOError):
+    """The file is no longer where it was opened; a start now would make a new one in its place."""
+
+    exit_code = 78
+
+
 class BackupFailedError(StoreError):
     """A copy of the database could not be made; the database itself is not touched by that."""
 

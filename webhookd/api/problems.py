@@ -13,6 +13,7 @@ from webhookd.errors import (
     Fault,
     InvalidRequestError,
     NotFoundError,
+    StoreCorruptError,
     StoreFullError,
     StoreUnavailableError,
     WebhookdError,
@@ -96,6 +97,11 @@ def refuse(slug: str, status: int, detail: str, *, retry_after_seconds: int | No
     return ProblemError(Problem(slug=slug, status=status, detail=detail, headers=headers))
 
 
+def body_too_large(limit_bytes: int) -> ProblemError:
+    """Build the refusal for a body that is longer than `limit_bytes`."""
+    return refuse("body_too_large", 413, f"a body holds at most {limit_bytes} bytes here")
+
+
 def malformed(detail: str) -> InvalidRequestError:
     """Build the error for a request that cannot be understood."""
     return InvalidRequestError("malformed_request", detail, status=400)
@@ -126,7 +132,7 @@ def problem_of(error: BaseException) -> Problem | None:
                 detail="nothing was stored; events are accepted again once there is room",
                 headers=(("Retry-After", str(STORE_FULL_RETRY_SECONDS)),),
             )
-        case StoreUnavailableError():
+        case StoreUnavailableError() | StoreCorruptError():
             return Problem(
                 slug="store_unavailable",
                 status=503,

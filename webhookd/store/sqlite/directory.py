@@ -22,19 +22,20 @@ def prepare_directory(directory: Path, *, filesystem: Callable[[Path], str] | No
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise _unusable(directory, error.strerror or str(error)) from error
+        raise unusable(directory, error.strerror or str(error)) from error
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise _unusable(directory, "not readable and writable")
+        raise unusable(directory, "not readable and writable")
     kind = (filesystem or filesystem_type)(directory)
     if kind in _NETWORK_FILESYSTEMS:
-        raise _unusable(directory, f"on {kind}, which does not keep what it acknowledges; use a local disk")
+        raise unusable(directory, f"on {kind}, which does not keep what it acknowledges; use a local disk")
     if kind in _LAYERED_FILESYSTEMS:
         return (f"{directory} is on an overlay file system: it may vanish with its container; mount a volume there",)
     return ()
 
 
-def _unusable(directory: Path, why: str) -> StateDirectoryError:
-    return StateDirectoryError(f"cannot use directory {directory} as user id {os.geteuid()}: {why}")
+def unusable(path: Path, why: str) -> StateDirectoryError:
+    """Build the error for a directory or file that `why` keeps us from using."""
+    return StateDirectoryError(f"cannot use {path} as user id {os.geteuid()}: {why}")
 
 
 def filesystem_type(path: Path) -> str:
@@ -73,7 +74,7 @@ class DirectoryLock:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _unusable(directory, f"{LOCK_NAME}: {error.strerror}") from error
+            raise unusable(directory, f"{LOCK_NAME}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(handle, 0)
@@ -84,7 +85,7 @@ class DirectoryLock:
             raise AlreadyRunningError(str(path), int(holder) if holder.isdigit() else 0) from error
         except OSError as error:
             os.close(handle)
-            raise _unusable(directory, f"{LOCK_NAME}: {error.strerror}") from error
+            raise unusable(directory, f"{LOCK_NAME}: {error.strerror}") from error
         self._handle: int | None = handle
 
     def release(self) -> None:

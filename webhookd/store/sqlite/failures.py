@@ -6,6 +6,9 @@ import sqlite3
 
 from webhookd.errors import StoreCorruptError, StoreError, StoreFullError, StoreIOError, StoreUnavailableError
 
+RESTORE = "restore a backup, or move the file away to start afresh"
+"""What is left to do about a damaged file."""
+
 # Growing the shared index of the log is where a full file system shows first; SQLite reports it as an I/O error.
 _FULL_IN_DISGUISE = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE})
 
@@ -26,7 +29,7 @@ def translate(error: sqlite3.Error) -> StoreError:
             # A file that can no longer be written or opened under a running daemon is a disk that went away.
             return StoreIOError(text)
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return StoreCorruptError(text)
+            return StoreCorruptError(f"{text}: {RESTORE}")
         case _:
             return StoreError(text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -10,11 +11,11 @@ from pathlib import Path
 
 from webhookd.core.ports import Clock
 from webhookd.core.settings import Storage
-from webhookd.errors import StateDirectoryError
 from webhookd.store.sqlite import schema
 from webhookd.store.sqlite.backup import Backups
-from webhookd.store.sqlite.directory import DirectoryLock, filesystem_type, prepare_directory
+from webhookd.store.sqlite.directory import DirectoryLock, filesystem_type, prepare_directory, unusable
 from webhookd.store.sqlite.failures import translate
+from webhookd.store.sqlite.presence import Presence
 from webhookd.store.sqlite.room import Room, free_bytes_of
 from webhookd.store.sqlite.session import ReaderPool, open_reader, open_writer
 from webhookd.store.sqlite.store import SqliteStore
@@ -51,21 +52,20 @@ async def open_store(
         session = await open_writer(path)
         undo.push_async_callback(session.close)
         await session.run(lambda db: _prepare_connection(db, storage))
-        outbox = ReaderPool([await open_reader(path)])
-        undo.push_async_callback(outbox.close)
-        history = ReaderPool([])
-        undo.push_async_callback(history.close)
-        for _ in range(_HISTORY_READERS):
-            history.add(await open_reader(path))
+        readers = []
+        for _ in range(1 + _HISTORY_READERS):
+            readers.append(await open_reader(path))
+            undo.push_async_callback(readers[-1].close)
         room = Room(path, storage, monotonic=clock.monotonic, free_bytes=free_bytes)
-        transactions = Transactions(room, idempotency_window_ms=round(idempotency_window_seconds * 1000))
+        presence = await asyncio.to_thread(Presence, path)
+        transactions = Transactions(room, presence, idempotency_window_ms=round(idempotency_window_seconds * 1000))
         writer = Writer(session, transactions, room, on_commit=on_commit)
         store = SqliteStore(
             storage,
             lock,
             writer,
-            outbox=outbox,
-            history=history,
+            outbox=ReaderPool(readers[:1], on_damage=writer.condemn),
+            history=ReaderPool(readers[1:], on_damage=writer.condemn),
             room=room,
             backups=Backups(path, room, free_bytes=free_bytes),
             mint=mint,
@@ -78,13 +78,17 @@ async def open_store(
 def _prepare_file(path: Path) -> None:
     try:
         if path.is_symlink() or path.exists():
+            for file in (path, path.with_name(f"{path.name}-wal")):
+                # SQLite opens a file that it may not write to all the same, to read it, and fails at the first event.
+                if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+                    raise unusable(file, "not readable and writable")
             schema.inspect(path)
         else:
             schema.create(path)
     except sqlite3.Error as error:
         raise translate(error) from error
     except OSError as error:
-        raise StateDirectoryError(f"cannot use {path}: {error.strerror or error}") from error
+        raise unusable(path, error.strerror or str(error)) from error
 
 
 def _prepare_connection(db: sqlite3.Connection, storage: Storage) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sqlite3
+import stat
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,7 +15,8 @@ from pathlib import Path
 
 from webhookd.core.settings import MIB
 from webhookd.errors import SchemaVersionError, StoreCorruptError
-from webhookd.store.sqlite.directory import sync_directory
+from webhookd.store.sqlite.directory import sync_directory, unusable
+from webhookd.store.sqlite.failures import RESTORE
 from webhookd.store.sqlite.log_check import LOG_HEADER_BYTES, damage_of
 from webhookd.store.sqlite.session import connect, uri
 
@@ -26,7 +29,7 @@ _FULL_CHECK_BYTES = 16 * MIB
 _MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
 _TOLERATED_PREFIX = "_litestream_"
 
-_RESTORE = "restore a backup, or move the file away to start afresh"
+_UNREADABLE = frozenset({sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_CORRUPTFS, sqlite3.SQLITE_IOERR_DATA})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,20 +103,36 @@ def inspect(path: Path) -> None:
     Raises SchemaVersionError or StoreCorruptError, one line naming the file and what to do. Small files are checked
     in full; of large ones only the structure from the roots down both edges, so that a start stays quick.
     """
-    size = path.stat().st_size
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        # Reading from a pipe would wait for ever, and for no database.
+        raise unusable(path, "it is not an ordinary file; give store.path another name")
+    size = found.st_size
     log = path.with_name(f"{path.name}-wal")
     has_log = log.exists() and log.stat().st_size > LOG_HEADER_BYTES
-    _inspect_header(path, size, has_log=has_log)
     try:
+        _inspect_header(path, size, has_log=has_log)
         with closing(connect(uri(path, mode="ro", immutable=not has_log), "PRAGMA query_only = ON")) as db:
             _inspect_schema(db, path)
             _inspect_structure(db, path, size, has_log=has_log)
         if has_log and (damage := damage_of(log)) is not None:
-            raise StoreCorruptError(f"{path} is damaged ({damage}): {_RESTORE}")
+            raise StoreCorruptError(f"{path} is damaged ({damage}): {RESTORE}")
     except sqlite3.DatabaseError as error:
-        if (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StoreCorruptError(f"{path} is damaged ({error}): {_RESTORE}") from error
+        code: int = getattr(error, "sqlite_errorcode", 0)
+        if (code & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StoreCorruptError(f"{path} is damaged ({error}): {RESTORE}") from error
+        if code in _UNREADABLE:
+            raise _unreadable(path, error) from error
         raise
+    except OSError as error:
+        if error.errno == errno.EIO:
+            raise _unreadable(path, error) from error
+        raise
+
+
+def _unreadable(path: Path, error: Exception) -> StoreCorruptError:
+    # Not the error of a disk that fails under a running daemon: a start that reads the same again would end the same.
+    return StoreCorruptError(f"{path} cannot be read ({error}): look at the disk, then {RESTORE}")
 
 
 def _inspect_header(path: Path, size: int, *, has_log: bool) -> None:
@@ -121,20 +140,22 @@ def _inspect_header(path: Path, size: int, *, has_log: bool) -> None:
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     if size == 0:
-        raise StoreCorruptError(f"{path} is empty, and webhookd never leaves it so: {_RESTORE}")
+        raise StoreCorruptError(f"{path} is empty, and webhookd never leaves it so: {RESTORE}")
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        raise StoreCorruptError(f"{path} is not a SQLite database: {_RESTORE}")
+        raise StoreCorruptError(f"{path} is not a SQLite database: {RESTORE}")
     page_size = int.from_bytes(header[16:18], "big")
     page_size = 65536 if page_size == 1 else page_size
     if page_size < 512 or (size % page_size and not has_log):
         # SQLite writes whole pages, so only a cut leaves part of one: by somebody, or by a loss of power during a
         # checkpoint. Then the log still has that page, and the check of the structure reads it there.
-        raise StoreCorruptError(f"{path} is cut off in the middle of a page: {_RESTORE}")
+        raise StoreCorruptError(f"{path} is cut off in the middle of a page: {RESTORE}")
 
 
 def _inspect_schema(db: sqlite3.Connection, path: Path) -> None:
     application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
     if application != APPLICATION_ID:
+        if _marked_as_ours(path):
+            raise StoreCorruptError(f"{path} lies beside the log of another database, {path.name}-wal: {RESTORE}")
         raise SchemaVersionError(f"{path} belongs to another program: give store.path another name")
     newest = migrations()[-1].number
     if version > newest:
@@ -143,25 +164,30 @@ def _inspect_schema(db: sqlite3.Connection, path: Path) -> None:
         )
     found, expected = objects(db), _expected(version)
     if missing := expected.keys() - found.keys():
-        raise StoreCorruptError(f"{path} lacks {', '.join(sorted(missing))}: {_RESTORE}")
+        raise StoreCorruptError(f"{path} lacks {', '.join(sorted(missing))}: {RESTORE}")
     for name in sorted(found):
         if name not in expected:
             raise SchemaVersionError(
                 f"{path} holds {name}, which is not ours: drop it, or give store.path another name"
             )
         if found[name] != expected[name]:
-            raise SchemaVersionError(f"{path} holds a changed {name}: {_RESTORE}")
+            raise SchemaVersionError(f"{path} holds a changed {name}: {RESTORE}")
+
+
+def _marked_as_ours(path: Path) -> bool:
+    with closing(connect(uri(path, mode="ro", immutable=True))) as db:
+        return _pragma(db, "application_id") == APPLICATION_ID
 
 
 def _inspect_structure(db: sqlite3.Connection, path: Path, size: int, *, has_log: bool) -> None:
     pages, free = _pragma(db, "page_count"), _pragma(db, "freelist_count")
     # With a log, pages may still be waiting there for the checkpoint that a crash cut short.
     if free >= pages or (not has_log and size < pages * _pragma(db, "page_size")):
-        raise StoreCorruptError(f"{path} is cut off: {_RESTORE}")
+        raise StoreCorruptError(f"{path} is cut off: {RESTORE}")
     if pages * _pragma(db, "page_size") <= _FULL_CHECK_BYTES:
         (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise StoreCorruptError(f"{path} is damaged ({' '.join(verdict.split())}): {_RESTORE}")
+            raise StoreCorruptError(f"{path} is damaged ({' '.join(verdict.split())}): {RESTORE}")
         return
     for name in sorted(_expected(migrations()[-1].number)):
         kind, table, _ = objects(db)[name]

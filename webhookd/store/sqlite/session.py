@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import aiosqlite
 
-from webhookd.errors import StoreUnavailableError
+from webhookd.errors import StoreCorruptError, StoreUnavailableError
 from webhookd.store.sqlite.failures import translate
 
 Result = TypeVar("Result")
@@ -117,24 +117,26 @@ async def _open(connector: Callable[[], sqlite3.Connection]) -> Session:
 
 
 class ReaderPool:
-    """A few readers, each lent to one read at a time; reads beyond that wait their turn."""
+    """A few readers, each lent to one read at a time; reads beyond that wait their turn.
 
-    def __init__(self, sessions: list[Session]) -> None:
-        self._sessions: list[Session] = []
+    `on_damage` is told when a read finds that the file cannot be trusted any more.
+    """
+
+    def __init__(self, sessions: list[Session], *, on_damage: Callable[[StoreCorruptError], None]) -> None:
+        self._sessions = sessions
+        self._on_damage = on_damage
         self._idle: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
         for session in sessions:
-            self.add(session)
-
-    def add(self, session: Session) -> None:
-        """Take one more reader into the pool."""
-        self._sessions.append(session)
-        self._idle.put_nowait(session)
+            self._idle.put_nowait(session)
 
     async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run `work` on an idle reader, within the limits of `Session.read`."""
         session = await self._idle.get()
         try:
             return await session.read(work)
+        except StoreCorruptError as error:
+            self._on_damage(error)
+            raise
         finally:
             self._idle.put_nowait(session)
 

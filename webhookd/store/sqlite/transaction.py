@@ -15,6 +15,7 @@ from webhookd.errors import StoreError, StoreFullError, StoreUnavailableError, W
 from webhookd.store.sqlite.failures import ends_the_writer
 from webhookd.store.sqlite.intake import accept
 from webhookd.store.sqlite.listing import LIST_EVERY_ROWS, catch_up
+from webhookd.store.sqlite.presence import Presence
 from webhookd.store.sqlite.room import Room
 from webhookd.store.sqlite.settlement import record_health, settle, without_false_deaths
 
@@ -66,8 +67,9 @@ class Outcome:
 class Transactions:
     """Commits groups; used in the writer's thread only."""
 
-    def __init__(self, room: Room, *, idempotency_window_ms: int) -> None:
+    def __init__(self, room: Room, presence: Presence, *, idempotency_window_ms: int) -> None:
         self._room = room
+        self._presence = presence
         self.window_ms = idempotency_window_ms
         # Unknown at the start, so the first events bring the list up to date.
         self._unlisted_rows = LIST_EVERY_ROWS
@@ -116,6 +118,7 @@ class Transactions:
         answers: dict[Call, object] = {}
         errors: dict[Call, BaseException] = {}
         try:
+            self._presence.require(db)
             db.execute("BEGIN IMMEDIATE")
             self._accept(db, [call for call in group if isinstance(call, Accept)], answers, errors)
             settles = [call for call in group if isinstance(call, Settle)]

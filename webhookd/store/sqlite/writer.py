@@ -99,6 +99,11 @@ class Writer:
         """Remember the keys of events accepted from now on for this long."""
         self._transactions.window_ms = round(idempotency_window_seconds * 1000)
 
+    def condemn(self, error: StoreError) -> None:
+        """End as after an error of its own: somebody else found that the file cannot be trusted."""
+        if not self._failure.done():
+            self._fail(error)
+
     async def close(self) -> None:
         """Commit what is queued, then close the connection; idempotent, and does not raise after a failure."""
         self._closing = True
@@ -120,7 +125,8 @@ class Writer:
                 if self._closing:
                     return
         except BaseException as error:  # noqa: BLE001 -- whoever waits for an answer must not wait for ever
-            self._fail(error)
+            if not self._failure.done():
+                self._fail(error)
 
     def _take(self) -> list[Call | Aside]:
         rows = size_bytes = 0
