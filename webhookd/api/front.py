@@ -18,7 +18,7 @@ from webhookd.api.auth import Gate, Grant, require
 from webhookd.api.decode import plan_events, takes_events
 from webhookd.api.heads import HEAD_BYTES, LINE_BYTES, Head, check_framing, split_target, too_large, without_upgrade
 from webhookd.api.lobby import CHUNK_OVERHEAD_BYTES, DISCARDED_BYTES, OTHER_BODY_BYTES, PIPELINE, Lobby
-from webhookd.api.problems import ProblemError, malformed, refuse
+from webhookd.api.problems import ProblemError, body_too_large, malformed, refuse
 from webhookd.api.wire import CONTINUE
 from webhookd.core.settings import Role
 from webhookd.errors import WebhookdError
@@ -58,6 +58,10 @@ class Connection(asyncio.Protocol):
         self._throttled = False
         self._stalled_since: float | None = None
         self._ended: tuple[float, float] | None = None
+
+    @property
+    def slow_since(self) -> float | None:
+        return self._stalled_since if self._phase is Phase.IDLE or self._throttled else self._phase_since
 
     # What asyncio calls.
 
@@ -155,7 +159,7 @@ class Connection(asyncio.Protocol):
             length = check_framing(head, version)
             self._admit(exchange)
             if length is not None and length > exchange.limit:
-                raise _body_too_large(exchange)
+                raise body_too_large(exchange.limit)
         except WebhookdError as error:
             self._refuse(exchange, error, length)
         if b"expect" in head.fields and exchange.problem is None:
@@ -175,7 +179,7 @@ class Connection(asyncio.Protocol):
             if size > DISCARDED_BYTES:
                 raise ProblemError(exchange.problem)
         elif size > exchange.limit:
-            raise _body_too_large(exchange)
+            raise body_too_large(exchange.limit)
         elif lobby.buffered_bytes > lobby.patience.buffered_bytes:
             raise refuse("overloaded", 503, "too many requests are being read at once", retry_after_seconds=1)
         else:
@@ -205,8 +209,7 @@ class Connection(asyncio.Protocol):
                 self.abort()
         elif self._phase is not Phase.IDLE:
             if now - self._phase_since > self._patience_seconds and not self._throttled:
-                part = "head" if self._phase is Phase.HEAD else "body"
-                detail = f"the {part} of the request took longer than {self._patience_seconds:g} seconds"
+                detail = f"the {self._phase.name.lower()} of the request took over {self._patience_seconds:g} seconds"
                 self._stop(refuse("request_timeout", 408, detail))
         elif self.idle_since is not None and now - self.idle_since > self._patience_seconds:
             self._end()
@@ -321,9 +324,8 @@ class Connection(asyncio.Protocol):
         """
         if self._ended is not None:
             return
-        now = self._lobby.now
+        now, patience = self._lobby.now, self._lobby.patience
         self.idle_since = -1.0
-        patience = self._lobby.patience
         if self._deaf and not self.peer_done and self.transport.can_write_eof() and not self.transport.is_closing():
             self._ended = (now, patience.linger_seconds)
             self.transport.write_eof()
@@ -346,7 +348,3 @@ class Connection(asyncio.Protocol):
             self._phase_since = self._lobby.now
             if not self.transport.is_closing():
                 self.transport.resume_reading()
-
-
-def _body_too_large(exchange: Exchange) -> ProblemError:
-    return refuse("body_too_large", 413, f"a body holds at most {exchange.limit} bytes here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,6 +27,10 @@ DISCARDED_BYTES = 64 * KIB
 
 CHUNK_OVERHEAD_BYTES = 64 * KIB
 """How much of extensions, sizes and trailers may stand between two pieces of a chunked body."""
+
+
+SLOW_SECONDS = 1.0
+"""How long a request may take to arrive, or an answer to leave, before its connection may have to make room."""
 
 
 class Observer(Protocol):
@@ -60,6 +65,10 @@ class Guest(Protocol):
     """A connection as the lobby sees it."""
 
     idle_since: float | None
+
+    @property
+    def slow_since(self) -> float | None:
+        """Since when the client has been sending one request, or not reading an answer; None where it does neither."""
 
     def watch(self, now: float) -> None:
         """End the connection where it has outlasted some patience."""
@@ -105,20 +114,30 @@ class Lobby:
             self._timer = None
 
     def enter(self, guest: Guest) -> bool:
-        """Take in a connection, if need be in place of the one that was idle longest; say whether it may stay."""
-        room = len(self.guests) < self.patience.connections or self.evict()
+        """Take in a connection, if need be in place of another; say whether it may stay."""
+        room = True
+        # More than one may have to go: those who were refused stay until they have read why.
+        while room and len(self.guests) >= self.patience.connections:
+            room = self.evict()
         self.guests[guest] = None
         return room
 
     def evict(self) -> bool:
-        """Close the connection that has been idle longest; False where none is idle."""
-        idle = [guest for guest in self.guests if guest.idle_since is not None]
-        if not idle:
+        """Close the connection that has been slow for longest, else the one idle for longest; False without either.
+
+        The slow ones go first: who means to fill all places leaves something unfinished on each, up to its deadline.
+        """
+        slowest = self._oldest(lambda guest: guest.slow_since, until=self.now - SLOW_SECONDS)
+        oldest = slowest or self._oldest(lambda guest: guest.idle_since, until=self.now)
+        if oldest is None:
             return False
-        oldest = min(idle, key=lambda guest: guest.idle_since or 0.0)
         del self.guests[oldest]
         oldest.abort()
         return True
+
+    def _oldest(self, since: Callable[[Guest], float | None], *, until: float) -> Guest | None:
+        found = [(at, guest) for guest in self.guests if (at := since(guest)) is not None and at <= until]
+        return min(found, key=lambda pair: pair[0])[1] if found else None
 
     def leave(self, guest: Guest) -> None:
         """Forget a connection that is gone."""

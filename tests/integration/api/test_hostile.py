@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from tests.kit.fakes_api import Answer, Patience, request
+from webhookd.api.lobby import SLOW_SECONDS
 
 EVENT = request("POST", "/v1/events", b'{"type":"a","payload":1}')
 START = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -288,6 +289,41 @@ async def test_where_nobody_is_idle_the_newcomer_is_503(client, house):
     assert "retry-after" in answer.headers
     house.acceptor.release()
     assert (await busy[0].answer()).status == 202
+
+
+async def test_who_is_slow_to_send_makes_room_before_who_is_idle(client):
+    await client.serve(patience=Patience(connections=3, tick_seconds=0.01))
+    idle = await client.wire()
+    assert (await idle.ask(EVENT)).status == 202
+    slow = [await client.wire() for _ in range(2)]
+    await slow[0].send(START)
+    await asyncio.sleep(0.05)
+    await slow[1].send(EVENT[:-1])
+    await asyncio.sleep(SLOW_SECONDS + 0.1)
+    newcomers = []
+    for wire in slow:
+        newcomers.append(await client.wire())
+        assert (await newcomers[-1].ask(EVENT)).status == 202
+        assert await wire.end() == b""
+    assert (await idle.ask(EVENT)).status == 202
+
+
+async def test_those_who_were_refused_do_not_make_the_limit_grow(client, house):
+    await client.serve(patience=Patience(connections=2))
+    house.acceptor.hold()
+    busy = [await client.wire() for _ in range(2)]
+    for wire in busy:
+        await wire.send(EVENT)
+    await house.acceptor.until_held(2)
+    for _ in range(10):
+        wire = await client.wire()
+        assert (await wire.ask(EVENT)).status == 503
+        assert house.api.connections <= 3
+    assert len(house.acceptor.held) == 2
+    for _ in busy:
+        house.acceptor.release()
+    for wire in busy:
+        assert (await wire.answer()).status == 202
 
 
 async def test_a_client_cannot_pile_up_requests_without_bound(client, house):
