@@ -70,7 +70,7 @@ class Book:
         """The present life, or the last one."""
         return self.lives[-1]
 
-    async def produce(self, *, workers: int = 6, pause_seconds: float = 0.005, path: Path | None = None) -> None:
+    async def produce(self, *, workers: int = 4, pause_seconds: float = 0.01, path: Path | None = None) -> None:
         """Start handing events in, over the daemon's ingest socket or `path`, until `stop_producing`."""
         assert self._producer is None, "already producing"
         self._producer = await _spawn(
