@@ -7,6 +7,9 @@ from enum import StrEnum
 SLOW_AFTER_SECONDS = 1.0
 """A request this old is charged to the slow lane, and its endpoint counts as slow from then on."""
 
+OPENS_AT = 16
+"""What a lane that is being opened begins with."""
+
 _QUICK_ANSWERS_TO_LEAVE = 2
 _PAROLE_EVERY_SECONDS = 30.0
 _PAROLES_PER_SECOND = 4
@@ -54,24 +57,27 @@ class Pace:
         self._has_failed = True
 
     def may_have_parole(self, now: float) -> bool:
-        """Say whether the endpoint may try the fast lane: it answers, and its last try is long ago; asking takes it."""
-        if self._has_failed or now < self._parole_at:
-            return False
+        """Say whether the endpoint may try the fast lane: it answers, and its last try is long ago."""
+        return not self._has_failed and now >= self._parole_at
+
+    def paroled(self, now: float) -> None:
+        """Note that the endpoint tries the fast lane."""
         self._parole_at = now + _PAROLE_EVERY_SECONDS
-        return True
 
 
 class Lanes:
     """Counts requests in flight: at most `total`, of which a quarter may be fast and three quarters slow.
 
     A request starts in its endpoint's lane and is re-charged from fast to slow when it gets old. Re-charging is never
-    refused; it displaces slow admissions instead, so `total` holds.
+    refused; it displaces slow admissions instead, so `total` holds. Lanes may be opened little by little: at first each
+    takes 16 requests, or all it may if that is less.
     """
 
-    __slots__ = ("_parole_budget", "_parole_second", "busy", "most", "total")
+    __slots__ = ("_opened", "_parole_budget", "_parole_second", "busy", "most", "total")
 
     def __init__(self, total: int) -> None:
         self.busy = {Lane.FAST: 0, Lane.SLOW: 0}
+        self._opened = 1.0
         self.resize(total)
         self._parole_second = 0
         self._parole_budget = 0
@@ -82,8 +88,16 @@ class Lanes:
     def resize(self, total: int) -> None:
         """Change the bounds; requests already in flight are not affected. `total` is at least 2."""
         self.total = total
-        fast = max(1, total // 4)
-        self.most = {Lane.FAST: fast, Lane.SLOW: max(1, total - fast)}
+        self.open(self._opened)
+
+    def open(self, share: float) -> None:
+        """Give the lanes this share of what they gain over their first 16 requests, 0 to 1."""
+        self._opened = share
+        fast = max(1, self.total // 4)
+        self.most = {
+            lane: size if size <= OPENS_AT else OPENS_AT + int((size - OPENS_AT) * share)
+            for lane, size in ((Lane.FAST, fast), (Lane.SLOW, max(1, self.total - fast)))
+        }
 
     @property
     def in_flight(self) -> int:

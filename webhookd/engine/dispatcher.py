@@ -11,10 +11,12 @@ from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId, EndpointId
 from webhookd.core.lanes import Lane, Lanes
 from webhookd.core.ports import Clock, Outbox, Sender
+from webhookd.core.spread import RestartSpread
 from webhookd.engine.alarms import Alarms
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.engine.errands import Errands
 from webhookd.engine.landing import Landing
+from webhookd.engine.opening import LaneOpening
 from webhookd.engine.outage import NetworkWatch
 from webhookd.engine.recorder import Record, Recorder
 from webhookd.engine.refills import Refills
@@ -55,11 +57,13 @@ class Dispatcher:
         self._endpoints = endpoints
         self._recorder = recorder
         self._metrics = metrics
+        self._draw = draw
         self._stations: dict[EndpointId, Station] = {}
         self._lanes = Lanes(max_in_flight)
         self._rings: dict[Lane, deque[Station]] = {Lane.FAST: deque(), Lane.SLOW: deque()}
         self._errands = Errands()
-        self.network = NetworkWatch(clock, self._errands.guarded(self._pump))
+        self._opening = LaneOpening(clock, self._lanes, self._errands.guarded(self._pump))
+        self.network = NetworkWatch(clock, self._errands.guarded(self._pump), ended=self._opening.begin)
         self._landing = Landing(
             clock=clock, endpoints=endpoints, recorder=recorder, metrics=metrics, draw=draw, network=self.network
         )
@@ -101,6 +105,8 @@ class Dispatcher:
             if station is not None:
                 station.buffer.note_head(head)
         self._is_running = True
+        self._opening.begin()
+        self._refills.spread = RestartSpread(started_ms=self._clock.now_ms(), draw=self._draw())
         # Not only those with heads: events may have been committed since that reading.
         for station in self._stations.values():
             self._review(station)
@@ -160,6 +166,7 @@ class Dispatcher:
         station = self._stations.get(endpoint_id)
         if station is not None:
             self._refills.empty(station)
+            station.buffer.bring_back()
             station.is_closed = True
             self._drop_if_done(station)
             self._pump()
@@ -173,6 +180,7 @@ class Dispatcher:
         """Work out every due moment again: the wall clock has jumped."""
         for station in self._stations.values():
             station.wake_at = None
+            station.buffer.bring_back()
             self._review(station)
         self._pump()
 
@@ -253,6 +261,7 @@ class Dispatcher:
             and station.pace.may_have_parole(now)
             and self._lanes.grants_parole(now)
         ):
+            station.pace.paroled(now)
             return Lane.FAST
         return station.pace.lane
 

@@ -16,11 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class NetworkWatch:
-    """Keeps one Outage with the clock; `wake` is called whenever a probe may go or sending may go on."""
+    """Keeps one Outage with the clock; `wake` is called whenever a probe may go, `ended` when sending may go on."""
 
-    def __init__(self, clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, wake: Callable[[], None], *, ended: Callable[[], None]) -> None:
         self._clock = clock
         self._wake = wake
+        self._ended = ended
         self._outage = Outage()
         self.down_since_ms: int | None = None
         """Since when nothing but probes is sent, UTC milliseconds; None while all is."""
@@ -66,6 +67,7 @@ class NetworkWatch:
             log.error("network.down", extra={"fields": fields})
         elif began_at is not None and outage.began_at is None:
             self.down_since_ms = None
+            self._ended()
             log.warning("network.up", extra={"fields": {"down_seconds": round(now - began_at, 3)}})
         if outage.began_at is not None and (outage.probe_at != probe_at or began_at is None):
             self._clock.call_later(outage.probe_at - now + ROUNDING_SECONDS, self._wake)

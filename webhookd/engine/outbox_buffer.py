@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId
@@ -15,6 +17,8 @@ MOST_BUFFERED = 128
 MOST_BUFFERED_BYTES = 1 << 20
 MOST_REPLAYED_BYTES = MOST_BUFFERED_BYTES // 2
 """Room of its own, so that a replay never takes up that of work which came by itself."""
+
+NOTHING: Mapping[DeliveryId, int] = MappingProxyType({})
 
 _TURNS_TO_A_REPLAY = 9
 _WORK_OVERHEAD_BYTES = 1024
@@ -37,6 +41,7 @@ class OutboxBuffer:
     """
 
     __slots__ = (
+        "_aside",
         "_changed_during_refill",
         "_changed_in_flight",
         "_fresh",
@@ -74,6 +79,8 @@ class OutboxBuffer:
         self._noted_during_refill: int | None = None
         self._replay_noted_during_refill: int | None = None
         self._is_refill_stale = False
+        self._aside: list[tuple[int, DeliveryId]] = []
+        """What is left on disk until a moment that its row does not know of, the next one first; a heap."""
 
     def __len__(self) -> int:
         return len(self._fresh) + len(self._retries) + len(self._replayed)
@@ -93,6 +100,7 @@ class OutboxBuffer:
         self.note_due(now_ms)
         self.note_replay_due(now_ms)
         buffered = {work.id for queue in self._queues() for work in queue}
+        buffered.update(delivery_id for _, delivery_id in self._aside)
         self._changed_in_flight.update(dict.fromkeys(self.known - buffered, now_ms))
 
     def note_head(self, head: Head) -> None:
@@ -138,6 +146,10 @@ class OutboxBuffer:
     def room(self, size: int) -> int:
         """Return how many of `size` deliveries, other than replayed ones, are not buffered."""
         return size - len(self._fresh) - len(self._retries)
+
+    def room_aside(self) -> int:
+        """Return how many deliveries may still be put aside."""
+        return MOST_BUFFERED - len(self._aside)
 
     def replay_room(self, size: int) -> int:
         """Return how many of `size` replayed deliveries are not buffered; 0 where there is no memory for them."""
@@ -211,9 +223,21 @@ class OutboxBuffer:
                     self.known.discard(delivery_id)
                     self._uncharge(work)
                     return cost_bytes(work)
-        if delivery_id in self.known:
+        if any(aside == delivery_id for _, aside in self._aside):
+            self._aside = [entry for entry in self._aside if entry[1] != delivery_id]
+            heapq.heapify(self._aside)
+            self.known.discard(delivery_id)
+        elif delivery_id in self.known:
             self._changed_in_flight[delivery_id] = due_ms
         return 0
+
+    def bring_back(self, now_ms: int | None = None) -> None:
+        """Let be read what was put aside until `now_ms` (None: whatever was)."""
+        while self._aside and (now_ms is None or self._aside[0][0] <= now_ms):
+            until_ms, delivery_id = heapq.heappop(self._aside)
+            self.known.discard(delivery_id)
+            # Whoever brings back what was not to come yet has no moment to say for it but the beginning of time.
+            self.note_due(0 if now_ms is None else until_ms)
 
     def empty(self) -> int:
         """Let go of everything buffered or just being read, to be read again later; return the bytes this frees."""
@@ -235,16 +259,34 @@ class OutboxBuffer:
         self._replay_noted_during_refill = None
         self._is_refill_stale = False
 
-    def end_refill(self, work: Iterable[Work], next_due_ms: int | None, next_replay_ms: int | None = None) -> int:
-        """Take in what the read returned, but nothing that was changed meanwhile; return the bytes added."""
+    def end_refill(
+        self,
+        work: Iterable[Work],
+        next_due_ms: int | None,
+        next_replay_ms: int | None = None,
+        *,
+        aside: Mapping[DeliveryId, int] = NOTHING,
+    ) -> int:
+        """Take in what the read returned, but nothing that was changed meanwhile; return the bytes added.
+
+        What stands in `aside` is left on disk until the moment given there (UTC ms). With 128 deliveries put aside,
+        or one more, the next ones are read only when the first of these comes back.
+        """
         before = self.bytes
         self.is_refilling = False
         self.disk_due_ms, self.replay_due_ms = next_due_ms, next_replay_ms
         for piece in work:
             if self._is_refill_stale or piece.id in self._changed_during_refill:
                 self._note_on_disk(piece)
+            elif piece.id in aside and piece.id not in self.known:
+                self.known.add(piece.id)
+                heapq.heappush(self._aside, (aside[piece.id], piece.id))
             else:
                 self.add(piece)
+        if self._aside:
+            if self.room_aside() <= 0:
+                self.disk_due_ms = self._aside[0][0]
+            self.note_due(self._aside[0][0])
         if self._noted_during_refill is not None:
             self.note_due(self._noted_during_refill)
         if self._replay_noted_during_refill is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId
 from webhookd.core.ports import Clock, Outbox
+from webhookd.core.spread import RestartSpread
 from webhookd.engine.outbox_buffer import MOST_BUFFERED, MOST_BUFFERED_BYTES, MOST_REPLAYED_BYTES, cost_bytes
 from webhookd.engine.station import Station
 
@@ -41,6 +42,8 @@ class Refills:
         self._spare: dict[Station, None] = {}
         self._reads = 0
         self._bytes = 0
+        self.spread: RestartSpread | None = None
+        """What puts off overdue retries after a start; None once that is over."""
         self.busy_since: float | None = None
         """Since when there has always been a read under way, monotonic seconds; None when there is none."""
 
@@ -62,6 +65,7 @@ class Refills:
                 if self._reads == 0:
                     self.busy_since = self._clock.monotonic()
                 self._reads += 1
+                station.buffer.bring_back(self._clock.now_ms())
                 station.buffer.begin_refill()
                 self._spawn(self._read(station))
 
@@ -109,7 +113,7 @@ class Refills:
             batch = await self._store.due(
                 station.live.record.id,
                 now_ms=self._clock.now_ms(),
-                limit=max(1, min(station.refill_limit(), buffer.room(MOST_BUFFERED))),
+                limit=max(1, min(station.refill_limit(), buffer.room(MOST_BUFFERED), buffer.room_aside())),
                 max_bytes=max(0, min(MOST_BUFFERED_BYTES - own_bytes, left_bytes)),
                 ordered=station.is_ordered,
                 exclude=tuple(buffer.known),
@@ -119,5 +123,17 @@ class Refills:
         finally:
             self._reads -= 1
             self.busy_since = self._clock.monotonic() if self._reads else None
-        self._bytes += buffer.end_refill(batch.work, batch.next_due_ms, batch.next_replay_ms)
+        self._bytes += buffer.end_refill(
+            batch.work, batch.next_due_ms, batch.next_replay_ms, aside=self._put_off(station, batch.work)
+        )
         self._refilled(station)
+
+    def _put_off(self, station: Station, work: list[Work]) -> dict[DeliveryId, int]:
+        now_ms = self._clock.now_ms()
+        if self.spread is None or station.is_ordered:
+            return {}
+        if self.spread.is_over(now_ms):
+            self.spread = None
+            return {}
+        until = {piece.id: self.spread.put_off_until_ms(piece) for piece in work}
+        return {name: until_ms for name, until_ms in until.items() if until_ms is not None and until_ms > now_ms}

@@ -73,13 +73,38 @@ def test_a_quick_failure_does_not_make_an_endpoint_slow():
 
 def test_a_slow_endpoint_may_try_the_fast_lane_once_in_thirty_seconds():
     pace = slow()
-    assert [pace.may_have_parole(now) for now in (100.0, 100.0, 129.9, 130.0, 130.1)] == [
-        True,
-        False,
-        False,
-        True,
-        False,
-    ]
+    assert pace.may_have_parole(100.0)
+    pace.paroled(100.0)
+    assert [pace.may_have_parole(now) for now in (100.0, 129.9, 130.0)] == [False, False, True]
+
+
+def test_asking_for_parole_uses_nothing_up():
+    """The lanes have to grant it too, and if they do not the endpoint asks again at its next turn."""
+    pace = slow()
+    assert [pace.may_have_parole(100.0) for _ in range(3)] == [True, True, True]
+
+
+def test_lanes_that_are_opened_begin_with_sixteen_each():
+    lanes, sizes = Lanes(1024), []
+    for share in (0.0, 0.5, 1.0):
+        lanes.open(share)
+        sizes.append((lanes.most[Lane.FAST], lanes.most[Lane.SLOW]))
+    assert sizes == [(16, 16), (136, 392), (256, 768)]
+
+
+def test_lanes_of_less_than_sixteen_are_open_at_once():
+    lanes = Lanes(40)
+    lanes.open(0.0)
+    assert lanes.most == {Lane.FAST: 10, Lane.SLOW: 16}
+
+
+def test_a_changed_total_does_not_open_the_lanes():
+    lanes = Lanes(1024)
+    lanes.open(0.0)
+    lanes.resize(512)
+    assert lanes.most == {Lane.FAST: 16, Lane.SLOW: 16}
+    lanes.open(1.0)
+    assert lanes.most == {Lane.FAST: 128, Lane.SLOW: 384}
 
 
 def test_a_slow_endpoint_that_failed_gets_no_parole_until_it_answers():
