@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from webhookd.errors import AlreadyRunningError, StateDirectoryError
 
 LOCK_NAME = "webhookd.lock"
+_LOOKS = 50
+_LOOK_EVERY_SECONDS = 0.02
 _NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4"})
 _LAYERED_FILESYSTEMS = frozenset({"overlay"})
 
@@ -62,6 +65,19 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+def _holder(handle: int) -> int:
+    """Return the process id in the lock, 0 if there is none: one that began just now has yet to write its own."""
+    looks = 0
+    while True:
+        written = os.pread(handle, 32, 0).strip()
+        holder = int(written) if written.isdigit() else 0
+        looks += 1
+        # What an earlier holder left names a process that is gone; one in another container cannot be seen from here.
+        if looks == _LOOKS or (holder and Path(f"/proc/{holder}").exists()):
+            return holder
+        time.sleep(_LOOK_EVERY_SECONDS)
+
+
 class DirectoryLock:
     """An exclusive lock on `webhookd.lock` beside the database, held until released or until the process ends.
 
@@ -80,9 +96,9 @@ class DirectoryLock:
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError as error:
-            holder = os.pread(handle, 32, 0).strip()
+            holder = _holder(handle)
             os.close(handle)
-            raise AlreadyRunningError(str(path), int(holder) if holder.isdigit() else 0) from error
+            raise AlreadyRunningError(str(path), holder) from error
         except OSError as error:
             os.close(handle)
             raise unusable(directory, f"{LOCK_NAME}: {error.strerror}") from error
