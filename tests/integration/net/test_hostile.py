@@ -233,7 +233,9 @@ def test_what_the_kernel_holds_before_the_request_is_not_its_answer(clock, syste
 
     stand_still, sent = threading.Event(), threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=answer, args=(listener,))
+        # Should the second request go over the first connection, nobody comes to the second.
+        listener.settimeout(10)
+        server = threading.Thread(target=answer, args=(listener,), daemon=True)
         server.start()
         assert asyncio.run(send_twice(listener.getsockname()[1])) == (200, 200)
         server.join()
