@@ -33,14 +33,7 @@ from webhookd.engine.intake import Intake
 from webhookd.engine.monitor import EngineMonitor
 from webhookd.engine.recorder import Recorder
 from webhookd.engine.upkeep import Heartbeat, Upkeep
-from webhookd.errors import (
-    ConfigErrors,
-    StoreCorruptError,
-    StoreError,
-    StoreIOError,
-    StoreUnavailableError,
-    WebhookdError,
-)
+from webhookd.errors import ConfigErrors, StoreCorruptError, StoreIOError, StoreUnavailableError, WebhookdError
 from webhookd.metrics import Metrics
 from webhookd.net.descriptors import clamp_to_descriptors
 from webhookd.net.sender import HttpSender
@@ -87,7 +80,7 @@ async def _serve(config_path: Path | None, settings: Settings) -> None:
         await daemon.stop()
     except WebhookdError as error:
         reason = str(error)
-        if isinstance(error, StoreError) and str(settings.storage.path) not in reason:
+        if isinstance(error, StoreUnavailableError | StoreCorruptError) and str(settings.storage.path) not in reason:
             reason = f"{settings.storage.path}: {reason}"
         log.critical("daemon.failed", extra={"fields": {"reason": reason, "exit_code": error.exit_code}})
         _exit_now(error.exit_code)
