@@ -51,7 +51,7 @@ DAY_MS = 86_400_000
 RULES = DeliveryRules(
     retry=RetryList(PLAN),
     timeout_seconds=10.0,
-    concurrency=3,
+    concurrency=2,
     give_up_after_seconds=3650.0 * 86_400,
     disable_after_days=2,
     disable_min_failures=3,
@@ -59,7 +59,9 @@ RULES = DeliveryRules(
 LULL = 4
 """Steps of a life before it may end: else most of what is tried is one start after the other."""
 FEW = st.integers(min_value=0, max_value=7)
+MANY = st.integers(min_value=0, max_value=1000)
 """Which one of those there are, counted around."""
+AMONG = st.sampled_from(["flying", "waiting", "any"])
 
 
 class Schema(SimpleSchema):
@@ -71,6 +73,7 @@ class Schema(SimpleSchema):
         return replace(super().resolve(endpoint_id, given, **more), types=types, rules=rules)
 
 
+TYPES = ["a", "a", "b", "b", "b", "c", "d"]
 TAKES = {"a": {PLAIN}, "b": {PLAIN, OTHER, ORDERED}, "c": {ORDERED}, "d": set()}
 
 
@@ -387,7 +390,7 @@ class OutboxMachine(RuleBasedStateMachine):
     # Producers
 
     @rule(
-        event_types=st.lists(st.sampled_from(sorted(TAKES)), min_size=1, max_size=5),
+        event_types=st.lists(st.sampled_from(TYPES), min_size=1, max_size=5),
         wait_seconds=st.sampled_from([None, None, None, 5, 600]),
     )
     def ingest(self, event_types: list[str], wait_seconds: int | None) -> None:
@@ -526,10 +529,9 @@ class OutboxMachine(RuleBasedStateMachine):
         self.run(self.engine.directory.create(name, {}))
 
     @precondition(lambda self: self.model.owed and self.engine.gate.holds is None)
-    @rule(which=st.integers(min_value=0, max_value=1000))
-    def resend(self, which: int) -> None:
-        ids = sorted(self.model.owed)
-        chosen = ids[which % len(ids)]
+    @rule(which=MANY, among=AMONG)
+    def resend(self, which: int, among: str) -> None:
+        chosen = self.some_delivery(which, among)
         exists = self.model.owed[chosen].endpoint_id in self.model.receivers
         try:
             self.run(self.engine.desk.resend(chosen))
@@ -539,10 +541,9 @@ class OutboxMachine(RuleBasedStateMachine):
             assert exists
 
     @precondition(lambda self: self.model.owed and self.engine.gate.holds is None)
-    @rule(which=st.integers(min_value=0, max_value=1000))
-    def cancel(self, which: int) -> None:
-        ids = sorted(self.model.owed)
-        chosen = ids[which % len(ids)]
+    @rule(which=MANY, among=AMONG)
+    def cancel(self, which: int, among: str) -> None:
+        chosen = self.some_delivery(which, among)
         was_pending = self.model.owed[chosen].state == "pending"
         try:
             self.run(self.engine.desk.cancel(chosen))
@@ -550,6 +551,14 @@ class OutboxMachine(RuleBasedStateMachine):
             assert not was_pending
         else:
             assert was_pending
+
+    def some_delivery(self, which: int, among: str) -> DeliveryId:
+        """Return one that is under way, so that its outcome comes after the change, one that waits, or just any."""
+        flying = {flight.work.id for flight in self.flights}
+        waiting = {id_ for id_, owed in self.model.owed.items() if owed.state == "pending"} - flying
+        chosen = {"flying": flying, "waiting": waiting}.get(among) or self.model.owed
+        ids = sorted(chosen)
+        return ids[which % len(ids)]
 
     # What holds after every step
 
