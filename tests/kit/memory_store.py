@@ -154,9 +154,25 @@ class MemoryStore:
                     endpoint_id=endpoint_id,
                     due_at_ms=min((row.due_at_ms for row in rows if not row.replayed), default=None),  # type: ignore[type-var]
                     replay_due_ms=min((row.due_at_ms for row in rows if row.replayed), default=None),  # type: ignore[type-var]
+                    last_due_ms=max(row.due_at_ms for row in rows),  # type: ignore[type-var]
                 )
             )
         return found
+
+    async def bring_forward(self, endpoint_id: EndpointId, *, now_ms: int, latest_ms: int) -> int:
+        def bring_forward() -> int:
+            count = 0
+            for row in self._pending.get(endpoint_id, {}).values():
+                is_retry = row.attempt_count > 0 and row.trigger is Trigger.SCHEDULED
+                may_wait_until_ms = latest_ms if is_retry else now_ms
+                if not row.attempt_count:
+                    may_wait_until_ms = max(may_wait_until_ms, row.event.deliver_at_ms or 0)
+                if row.due_at_ms is not None and row.due_at_ms > may_wait_until_ms:
+                    row.due_at_ms = latest_ms if is_retry else now_ms
+                    count += 1
+            return count
+
+        return await self._write(bring_forward)
 
     async def due(
         self,

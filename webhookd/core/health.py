@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from webhookd.core.endpoint import MOST_HOLDS, DisabledReason, Health
@@ -85,12 +86,14 @@ def enabled(health: Health, *, at_ms: int) -> Health:
     return Health(last_success_at_ms=health.last_success_at_ms, last_attempt=health.last_attempt, holds=holds)
 
 
-def age_ms(health: Health, *, owed_since_ms: int, now_ms: int) -> int:
+def age_ms(health: Health, *, owed_since_ms: int, now_ms: int, skipped: Iterable[tuple[int, int]] = ()) -> int:
     """Return how long a delivery has been owed, leaving out the time in which its endpoint was disabled.
+
+    `skipped` is from where to where the clock jumped: that was no time at all.
 
     Never negative: after the clock went back, holds may overlap or lie in the future, and no moment is left out twice.
     """
-    holds = health.holds
+    holds = (*health.holds, *skipped)
     if health.disabled_at_ms is not None:
         holds = (*holds, (health.disabled_at_ms, now_ms))
     age, looked_at_until = max(0, now_ms - owed_since_ms), owed_since_ms

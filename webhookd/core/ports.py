@@ -70,11 +70,12 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The earliest due moments among an endpoint's pending deliveries: of replayed ones, and of all others."""
+    """The earliest due moments of an endpoint's pending deliveries: of replayed, of all others; the last of all."""
 
     endpoint_id: EndpointId
     due_at_ms: int | None
     replay_due_ms: int | None = None
+    last_due_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,12 @@ class Outbox(Protocol):
         Payloads add up to at most `max_bytes`, but the first is always included. Replayed ones come after them, up to
         `replay_limit` and `replay_max_bytes` of their own. With `ordered`, the order is that of acceptance, replayed
         or not, and nothing is returned behind a delivery that is not due.
+        """
+
+    async def bring_forward(self, endpoint_id: EndpointId, *, now_ms: int, latest_ms: int) -> int:
+        """Let what is due later than can be go sooner, as after the clock went back; return how many deliveries.
+
+        A retry is then due by `latest_ms`, whatever else is due at `now_ms`, unless its event has a later `deliver_at`.
         """
 
     def settle(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from webhookd.core.settings import RetryGrowth, RetryList, RetryPlan
 
+FAULT_DELAY_MS = 5_000
+"""As no retry is spent, nothing else would bound how often a delivery is tried while our own machine is at fault."""
+
 
 def delays(plan: RetryPlan) -> tuple[float, ...]:
     """Return the delay before each retry, in seconds, without jitter."""
@@ -30,6 +33,11 @@ def retry_at_ms(plan: RetryPlan, retries_used: int, *, now_ms: int, jitter: floa
     """
     delay = delay_seconds(plan, retries_used)
     return None if delay is None else now_ms + round(1000 * delay * (1 + jitter * draw))
+
+
+def longest_ms(plan: RetryPlan, *, jitter: float) -> int:
+    """Return the longest that a retry may wait, jitter included, in milliseconds."""
+    return max(FAULT_DELAY_MS, round(1000 * max(delays(plan), default=0.0) * (1 + jitter)))
 
 
 def _grown(plan: RetryGrowth, retry: int) -> float:

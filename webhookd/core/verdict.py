@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from webhookd.core.attempt import ErrorClass, Outcome
 from webhookd.core.delivery import EndReason, Work
-from webhookd.core.schedule import retry_at_ms
+from webhookd.core.schedule import FAULT_DELAY_MS, retry_at_ms
 from webhookd.core.settings import DeliveryRules, Gone
 
 
@@ -79,7 +79,7 @@ def judge(
         return StaysDelivered()
     due_at_ms = retry_at_ms(rules.retry, work.retries_used, now_ms=now_ms, jitter=rules.jitter, draw=draw)
     if excused or blame(outcome, rules) is Blame.OURS:
-        due_at_ms = max(due_at_ms or 0, now_ms + _OURS_DELAY_MS)
+        due_at_ms = max(due_at_ms or 0, now_ms + FAULT_DELAY_MS)
         spent = work.retries_used
     else:
         spent = work.retries_used + 1
@@ -88,10 +88,6 @@ def judge(
     if age_ms + due_at_ms - now_ms > rules.give_up_after_seconds * 1000:
         return Dead(EndReason.TOO_OLD)
     return RetryAt(due_at_ms, spent)
-
-
-_OURS_DELAY_MS = 5_000
-"""As no retry is spent, nothing else would bound how often a delivery is tried while our own machine is at fault."""
 
 
 def blame(outcome: Outcome, rules: DeliveryRules) -> Blame:

@@ -10,11 +10,12 @@ from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId, EndpointId
 from webhookd.core.lanes import Lane, Lanes
-from webhookd.core.ports import Clock, Outbox, Sender
+from webhookd.core.ports import Clock, Head, Outbox, Sender
 from webhookd.core.spread import RestartSpread
 from webhookd.engine.alarms import Alarms
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.engine.errands import Errands
+from webhookd.engine.forward import BringingForward
 from webhookd.engine.landing import Landing
 from webhookd.engine.opening import LaneOpening
 from webhookd.engine.outage import NetworkWatch
@@ -70,6 +71,7 @@ class Dispatcher:
         self._alarms = Alarms(clock, self._errands.guarded(self._woken))
         self._young = YoungFlights(clock, self._lanes, self._errands.guarded(self._pump))
         self._refills = Refills(clock=clock, store=store, spawn=self._errands.spawn, refilled=self._woken)
+        self._forward = BringingForward(clock=clock, store=store, endpoints=endpoints)
         self._is_running = False
         self.failed = self._errands.failed
         recorder.call_when_committed(self._committed)
@@ -100,17 +102,13 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Find out what is owed, and begin."""
-        for head in await self._store.heads():
-            station = self._station(head.endpoint_id)
-            if station is not None:
-                station.buffer.note_head(head)
+        self._note(heads := await self._store.heads())
         self._is_running = True
         self._opening.begin()
         self._refills.spread = RestartSpread(started_ms=self._clock.now_ms(), draw=self._draw())
         # Not only those with heads: events may have been committed since that reading.
-        for station in self._stations.values():
-            self._review(station)
-        self._pump()
+        self._review_all()
+        self._errands.spawn(self._bring_forward(heads))
 
     async def drain(self, grace_seconds: float) -> int:
         """Start nothing more and wait up to `grace_seconds` for attempts in flight; return how many had to be aborted.
@@ -181,6 +179,23 @@ class Dispatcher:
         for station in self._stations.values():
             station.wake_at = None
             station.buffer.bring_back()
+        self._review_all()
+        if self._is_running:
+            self._errands.spawn(self._bring_forward())
+
+    async def _bring_forward(self, heads: list[Head] | None = None) -> None:
+        """See that nothing waits for a moment that the clock, set back, will only come to much later."""
+        self._note(await self._forward.run(await self._store.heads() if heads is None else heads))
+        self._review_all()
+
+    def _note(self, heads: Iterable[Head]) -> None:
+        for head in heads:
+            station = self._station(head.endpoint_id)
+            if station is not None:
+                station.buffer.note_head(head)
+
+    def _review_all(self) -> None:
+        for station in self._stations.values():
             self._review(station)
         self._pump()
 
@@ -289,9 +304,8 @@ class Dispatcher:
         station.rate.started(now)
         self._lanes.enter(lane)
         self._metrics.start_delay(lane.value, max(0, now_ms - work.due_at_ms) / 1000)
-        flight = Flight(
-            station, work, definition, lane, started=now, started_ms=now_ms, is_probe=self.network.started()
-        )
+        probe = self.network.started()
+        flight = Flight(station, work, definition, lane, started=now, started_ms=now_ms, is_probe=probe)
         if lane is Lane.FAST:
             self._young.watch(flight)
         self._errands.spawn(self._fly(flight))

@@ -11,6 +11,7 @@ from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason
 from webhookd.core.health import DateTrust, after_failure, after_success, age_ms, disabled
 from webhookd.core.ids import delivery_text, event_text
+from webhookd.core.jumps import ForwardJumps
 from webhookd.core.news import Cause, News, of_death, of_health
 from webhookd.core.ports import Clock, Settlement
 from webhookd.core.verdict import (
@@ -54,13 +55,16 @@ class Landing:
         self._draw = draw
         self._network = network
         self._date_trust = DateTrust()
+        self._jumps = ForwardJumps()
+        self._jumps.read(clock.now_ms(), clock.monotonic())
 
     def land(self, flight: Flight, outcome: Outcome) -> None:
         """Judge and record one attempt."""
         station, work, rules = flight.station, flight.work, flight.definition.rules
         now_ms = self._clock.now_ms()
         now = self._clock.monotonic()
-        age = age_ms(flight.live.health, owed_since_ms=work.owed_since_ms, now_ms=now_ms)
+        self._jumps.read(now_ms, now)
+        age = age_ms(flight.live.health, owed_since_ms=work.owed_since_ms, now_ms=now_ms, skipped=self._jumps.skipped)
         excused = self._network.landed(flight, outcome)
         verdict = judge(work, outcome, rules, now_ms=now_ms, age_ms=age, draw=self._draw(), excused=excused)
         whose = Blame.OURS if excused else blame(outcome, rules)

@@ -128,8 +128,8 @@ async def test_heads_are_the_earliest_due_moments(store: Store) -> None:
     await store.settle([delivered(await only_work(store, "done"))], {})
     await store.put_endpoints([record("b", health=Health(disabled_reason=DisabledReason.GONE))])
     assert sorted(await store.heads(), key=lambda head: head.endpoint_id) == [
-        Head(endpoint_id=EndpointId("a"), due_at_ms=START_MS + 1),
-        Head(endpoint_id=EndpointId("b"), due_at_ms=START_MS),
+        Head(endpoint_id=EndpointId("a"), due_at_ms=START_MS + 1, last_due_ms=START_MS + 2),
+        Head(endpoint_id=EndpointId("b"), due_at_ms=START_MS, last_due_ms=START_MS),
     ]
 
 
@@ -381,3 +381,25 @@ async def test_what_has_ended_cannot_be_cancelled(store: Store) -> None:
     assert caught.value.slug == "delivery_ended"
     with pytest.raises(NotFoundError):
         await store.cancel(delivery_id(), now_ms=LATER_MS)
+
+
+async def test_after_the_clock_went_back_nothing_waits_without_a_reason(store: Store) -> None:
+    """A first attempt goes now, a retry when its schedule allows at the latest, what is put off at its time."""
+    day_ms = 86_400_000
+    late, retry, near = START_MS + day_ms, START_MS + day_ms + 1, START_MS + 500
+    await owe(store, late, late)
+    put_off = submission(event(accepted_at_ms=late, deliver_at_ms=late), to=("a",))
+    await store.accept([put_off])
+    await owe(store, START_MS, START_MS)
+    first, second = (await due(store)).work
+    await store.settle([retried(first, due_at_ms=retry), retried(second, due_at_ms=near)], {})
+    moments = {"now_ms": START_MS, "latest_ms": START_MS + 1000}
+    assert await store.bring_forward(EndpointId("a"), **moments) == 3
+    assert await store.bring_forward(EndpointId("a"), **moments) == 0
+    found = (await due(store, now_ms=late)).work
+    assert sorted(work.due_at_ms for work in found) == [START_MS, START_MS, near, START_MS + 1000, late]
+
+
+async def test_more_than_a_thousand_are_brought_forward(store: Store) -> None:
+    await owe(store, *[START_MS + 10_000] * 2500)
+    assert await store.bring_forward(EndpointId("a"), now_ms=START_MS, latest_ms=START_MS) == 2500

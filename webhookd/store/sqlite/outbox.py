@@ -28,8 +28,11 @@ _HEAD = """
 (SELECT min(d.due_at_ms) FROM deliveries AS d INDEXED BY deliveries_due
  WHERE d.state = 'pending' AND d.endpoint_id = head.endpoint_id AND d.replayed = {replayed})"""
 
+_LAST = _HEAD.replace("min(", "max(")
+
 HEADS = f"""{WITH_HEADS}
-SELECT endpoint_id, {_HEAD.format(replayed=0)}, {_HEAD.format(replayed=1)}
+SELECT endpoint_id, {_HEAD.format(replayed=0)}, {_HEAD.format(replayed=1)},
+       {_LAST.format(replayed=0)}, {_LAST.format(replayed=1)}
 FROM head WHERE endpoint_id IS NOT NULL
 """
 
@@ -59,10 +62,46 @@ BY_ACCEPTANCE = _SELECT_WORK.format(
     order="d.id",
 )
 
+FORWARD_ROWS = 1000
+
+_TOO_LATE = """
+SELECT d.id FROM deliveries AS d INDEXED BY deliveries_due
+WHERE d.state = 'pending' AND d.endpoint_id = :endpoint_id AND d.replayed IN (0, 1) AND d.due_at_ms > :now_ms
+  AND CASE WHEN d.attempt_count = 0
+           THEN coalesce((SELECT e.deliver_at_ms FROM events AS e WHERE e.id = d.event_id), 0) < d.due_at_ms
+           ELSE d.due_at_ms > iif(d.trigger = 'manual', :now_ms, :latest_ms) END
+LIMIT :limit
+"""
+
+_BRING_FORWARD = """
+UPDATE deliveries SET due_at_ms = iif(attempt_count > 0 AND trigger = 'scheduled', :latest_ms, :now_ms)
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'pending' AND due_at_ms > :now_ms
+"""
+
 
 def heads(db: sqlite3.Connection) -> list[Head]:
     """Return the earliest due moments of every endpoint that is owed something."""
-    return [Head(endpoint_id=row[0], due_at_ms=row[1], replay_due_ms=row[2]) for row in db.execute(HEADS).fetchall()]
+    return [
+        Head(
+            endpoint_id=row[0],
+            due_at_ms=row[1],
+            replay_due_ms=row[2],
+            last_due_ms=max((last for last in row[3:] if last is not None), default=None),
+        )
+        for row in db.execute(HEADS).fetchall()
+    ]
+
+
+def too_late(db: sqlite3.Connection, endpoint_id: EndpointId, *, now_ms: int, latest_ms: int) -> list[DeliveryId]:
+    """Return up to `FORWARD_ROWS` deliveries that wait longer than there is reason to; see `Outbox.bring_forward`."""
+    values = {"endpoint_id": endpoint_id, "now_ms": now_ms, "latest_ms": latest_ms, "limit": FORWARD_ROWS}
+    return [row[0] for row in db.execute(_TOO_LATE, values).fetchall()]
+
+
+def bring_forward(db: sqlite3.Connection, ids: Collection[DeliveryId], *, now_ms: int, latest_ms: int) -> int:
+    """Give deliveries found by `too_late` their new moment; return how many."""
+    values = {"ids": orjson.dumps(list(ids)).decode(), "now_ms": now_ms, "latest_ms": latest_ms}
+    return db.execute(_BRING_FORWARD, values).rowcount
 
 
 def due(  # noqa: PLR0913 - see the port; all by name

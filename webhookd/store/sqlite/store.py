@@ -130,6 +130,16 @@ class SqliteStore:
             )
         )
 
+    async def bring_forward(self, endpoint_id: EndpointId, *, now_ms: int, latest_ms: int) -> int:
+        find = partial(outbox.too_late, endpoint_id=endpoint_id, now_ms=now_ms, latest_ms=latest_ms)
+        count = 0
+        while ids := await self._outbox.read(find):
+            change = partial(outbox.bring_forward, ids=ids, now_ms=now_ms, latest_ms=latest_ms)
+            count += await self._change(change, rows=len(ids))
+            if len(ids) < outbox.FORWARD_ROWS:
+                break
+        return count
+
     def settle(
         self,
         settlements: Sequence[Settlement],
