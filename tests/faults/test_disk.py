@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kit.daemon import Daemon, running_daemon
+from tests.kit.daemon import running_daemon
 from tests.kit.fiu import Faults, needs_fiu
 from tests.kit.producers import Producers, require_nothing_lost
 from tests.kit.receiver import Receiver, Reply
-
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: apt-get install strace")
+from tests.kit.tracing import needs_strace, tracing
 
 FDATASYNC = "posix/io/sync/fdatasync"
 PWRITE = "posix/io/rw/pwrite"
@@ -29,27 +25,6 @@ def to(receiver: Receiver, **keys: Any) -> dict[str, Any]:
     """Configure one endpoint; it takes what is owed to it more slowly than events come in, so there is always more."""
     rules = {"signatures": [], "jitter": 0, "retry": ["1s"] * 20, "concurrency": CONCURRENCY, **keys}
     return {"store": {"min_free": "0B"}, "endpoints": {"orders": {"url": f"{receiver.url}/hook", **rules}}}
-
-
-@contextlib.asynccontextmanager
-async def tracing(daemon: Daemon, log: Path, *options: str) -> AsyncIterator[None]:
-    """Have strace look at the daemon inside, and write to `log`; it ends with the daemon or at the end."""
-    strace = await asyncio.create_subprocess_exec(
-        *("strace", "-f", "-o", str(log), *options, "-p", str(daemon.pid)), stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        assert strace.stderr is not None
-        said = b""
-        async with asyncio.timeout(20):
-            while b"attached" not in said:
-                line = await strace.stderr.readline()
-                assert line, said.decode()
-                said += line
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            strace.terminate()
-        await strace.communicate()
 
 
 @needs_fiu
@@ -74,8 +49,9 @@ async def test_an_io_error_stops_all_and_the_next_start_has_what_was_acknowledge
         await faults.enable(daemon.pid, point, errno.EIO, once=once)
         await asyncio.wait(at_work, return_when=asyncio.FIRST_COMPLETED)
         refused_at = producers.answered(503)[0].ended
-        await stubborn.work()
-        await asyncio.gather(*at_work)
+        async with asyncio.timeout(30):
+            await stubborn.work()
+            await asyncio.gather(*at_work)
         assert await daemon.wait() == 74
 
         # Whoever was waiting for an answer got one, and it is the one that says to ask again.

@@ -8,6 +8,7 @@ import errno
 import resource
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,15 +20,17 @@ from tests.kit.daemon import Daemon, eventually, running_daemon
 from tests.kit.fiu import Faults, needs_fiu
 from tests.kit.producers import Producers, require_nothing_lost
 from tests.kit.receiver import Receiver, Reply
+from tests.kit.tracing import needs_strace, tracing
 
 MIB = 1024 * 1024
 PWRITE = "posix/io/rw/pwrite"
 RESUMES_WITHIN_SECONDS = 10.0
+CONCURRENCY = 4
 
 
 def to(receiver: Receiver, *, store: dict[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
     """Configure one endpoint; it takes what is owed to it more slowly than events come in, so there is always more."""
-    rules = {"signatures": [], "jitter": 0, "retry": ["1s"] * 20, "concurrency": 4, **keys}
+    rules = {"signatures": [], "jitter": 0, "retry": ["1s"] * 20, "concurrency": CONCURRENCY, **keys}
     return {"store": {"min_free": "0B", **(store or {})}, "endpoints": {"orders": {"url": receiver.url, **rules}}}
 
 
@@ -96,10 +99,14 @@ async def test_on_a_full_disk_nothing_is_taken_or_sent_until_there_is_space(
 ) -> None:
     faults = Faults(short_path)
     async with Receiver() as receiver, running_daemon(tmp_path, to(receiver), command=faults.command) as daemon:
-        receiver.script(Reply(delay_seconds=0.02))
+        receiver.script(Reply(delay_seconds=0.05))
         producers, pid = Producers(daemon, padding="x" * 2000), daemon.pid
+
+        async def has_a_backlog() -> bool:
+            return receiver.count > 10 and len(producers.answered(202)) > receiver.count + 100
+
         async with producers.working(8, pause_seconds=0.01):
-            await receiver.wait_for(20)
+            await eventually(has_a_backlog, timeout_seconds=30)
             async with full(daemon, faults):
 
                 async def is_full() -> bool:
@@ -121,8 +128,10 @@ async def test_on_a_full_disk_nothing_is_taken_or_sent_until_there_is_space(
                     assert time.monotonic() - began < 2
                 status = (await daemon.get("/v1/status")).json()
                 assert status["state"] == "refusing"
-                # Dozens are due at an endpoint that answers.
-                assert status["deliveries"]["pending"] > 30
+                # Dozens are due at an endpoint that answers, and no more are sent than were about to be.
+                unrecorded = sent - status["deliveries"]["delivered"]
+                assert unrecorded <= 4 * CONCURRENCY
+                assert status["deliveries"]["pending"] > unrecorded + 30
                 refused = producers.answered(507)[-1].response
                 assert refused is not None
                 assert int(refused.headers["retry-after"]) >= 1
@@ -173,6 +182,40 @@ async def test_before_the_disk_is_full_events_are_refused_and_deliveries_go_on(t
         await require_nothing_lost(producers, receiver)
 
 
+@needs_strace
+@pytest.mark.long
+@pytest.mark.parametrize("crash", [False, True])
+async def test_a_commit_that_fails_once_it_is_on_disk_is_neither_kept_nor_denied(tmp_path: Path, crash: bool) -> None:
+    """Where the index of the log cannot grow, SQLite says that a commit failed which a crash would bring to light.
+
+    So nobody may be told that nothing was stored. Without a crash it is overwritten by the next, and outcomes that
+    are handed in again do not meet themselves.
+    """
+    log, index = (tmp_path / "state" / f"webhookd.db-{name}" for name in ("wal", "shm"))
+    async with Receiver() as receiver, running_daemon(tmp_path, to(receiver, concurrency=32)) as daemon:
+        producers = Producers(daemon, padding="x" * 20_000)
+        # Without a reader the log would begin anew long before its 4,063rd page, for which the index must be enlarged.
+        options = ("-P", str(index), "-e", "trace=pwrite64", "-e", "inject=pwrite64:error=ENOSPC")
+        async with reading(daemon.database), producers.working(4), tracing(daemon, tmp_path / "trace", *options):
+
+            async def has_failed() -> bool:
+                return sum(producers.statuses()[status] for status in (503, 507)) > 20
+
+            await eventually(has_failed, timeout_seconds=60)
+            assert "SHMSIZE" in daemon.log_entries("intake.suspended")[0]["reason"]
+            assert log.stat().st_size > 16 * MIB
+            if crash:
+                await daemon.kill9()
+        if crash:
+            await daemon.start()
+        await producers.hand_in()
+        assert producers.answered(202)[-1].n == producers.handed[-1].n
+        assert set(producers.statuses()) <= {202, 503, 0}
+        await require_nothing_lost(producers, receiver)
+        if not crash:
+            assert set(receiver.by_event().values()) == {1}
+
+
 @pytest.mark.long
 async def test_a_database_at_its_largest_drains_and_takes_events_again_by_itself(tmp_path: Path) -> None:
     limits = {"max_size": "1MiB", "keep_delivered": "1s", "keep_dead": "1s"}
@@ -188,7 +231,28 @@ async def test_a_database_at_its_largest_drains_and_takes_events_again_by_itself
         await eventually(lambda: arrived(producers, receiver))
         assert not daemon.log_entries("recording.suspended")
         assert await daemon.terminate() == 0
+        # Refused at the door, and not by the backstop behind it that outcomes run into as well.
+        assert "store.max_size" in daemon.log_entries("intake.suspended")[0]["reason"]
         assert daemon.database.stat().st_size < 1.5 * 1024 * 1024
+
+
+@contextlib.asynccontextmanager
+async def reading(database: Path) -> AsyncIterator[None]:
+    """Keep a read transaction of another process open."""
+    script = (
+        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None); db.execute('BEGIN'); "
+        "db.execute('SELECT count(*) FROM events').fetchall(); print('begun', flush=True); sys.stdin.read()"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script, str(database)), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        assert await process.stdout.readline() == b"begun\n"
+        yield
+    finally:
+        process.kill()
+        await process.communicate()
 
 
 async def arrived(producers: Producers, receiver: Receiver) -> bool:

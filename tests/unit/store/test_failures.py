@@ -17,7 +17,7 @@ from webhookd.store.sqlite.failures import ends_the_writer, translate
         ("SQLITE_IOERR", StoreIOError, True),
         ("SQLITE_IOERR_FSYNC", StoreIOError, True),
         ("SQLITE_IOERR_WRITE", StoreIOError, True),
-        ("SQLITE_IOERR_SHMSIZE", StoreFullError, False),
+        ("SQLITE_IOERR_SHMSIZE", StoreUnavailableError, False),
         ("SQLITE_READONLY", StoreIOError, True),
         ("SQLITE_CANTOPEN", StoreIOError, True),
         ("SQLITE_BUSY", StoreUnavailableError, False),

@@ -9,8 +9,9 @@ from webhookd.errors import StoreCorruptError, StoreError, StoreFullError, Store
 RESTORE = "restore a backup, or move the file away to start afresh"
 """What is left to do about a damaged file."""
 
-# Growing the shared index of the log is where a full file system shows first; SQLite reports it as an I/O error.
-_FULL_IN_DISGUISE = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE})
+# A full file system, called an I/O error. It can show in the index of the log once the commit itself is in the log and
+# synced: then SQLite says that it failed, and after a crash it is there. So it is not known whether it was stored.
+_IN_DOUBT_FOR_WANT_OF_SPACE = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
 def translate(error: sqlite3.Error) -> StoreError:
@@ -18,8 +19,8 @@ def translate(error: sqlite3.Error) -> StoreError:
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     name: str = getattr(error, "sqlite_errorname", type(error).__name__)
     text = f"{error} ({name})"
-    if code in _FULL_IN_DISGUISE:
-        return StoreFullError(text)
+    if code in _IN_DOUBT_FOR_WANT_OF_SPACE:
+        return StoreUnavailableError(text)
     match code & 0xFF:
         case sqlite3.SQLITE_FULL:
             return StoreFullError(text)

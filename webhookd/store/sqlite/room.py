@@ -61,10 +61,8 @@ class Room:
 
     def inspect(self, db: sqlite3.Connection) -> None:
         """Look at the room when nothing is to be written; after a write that failed, by trying what it failed at."""
-        if self._failed_write is not None:
-            full = isinstance(self._failed_write, StoreFullError)
-            if not (self.lacks_space() if full else is_locked(db)):
-                self._failed_write = None
+        if self._failed_write is not None and not self.lacks_space() and not is_locked(db):
+            self._failed_write = None
         self.refusal(db)
 
     def explained(self, error: sqlite3.Error) -> StoreError:
