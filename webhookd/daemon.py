@@ -86,8 +86,7 @@ async def _serve(config_path: Path | None, settings: Settings) -> None:
         _exit_now(error.exit_code)
     except MemoryError:
         with contextlib.suppress(MemoryError):
-            code = WebhookdError.exit_code
-            log.critical("daemon.failed", extra={"fields": {"reason": "out of memory", "exit_code": code}})
+            log.critical("daemon.failed", extra={"fields": {"reason": "out of memory"}})
         _exit_now(WebhookdError.exit_code)
     except Exception:
         log.critical("daemon.crashed", exc_info=True, extra={"fields": {"exit_code": WebhookdError.exit_code}})
@@ -242,13 +241,10 @@ class Daemon:
         log.info("daemon.stopped", extra={"fields": {"interrupted": interrupted}})
 
     async def _answer_those_who_wait(self) -> None:
-        """Start nothing more, and tell producers that the fate of their events is unknown, for a second at most.
-
-        The writer answers them as it dies; without this the process would mostly be gone before they are written to.
-        """
+        """Start nothing more, and be there for a moment yet until what the dying writer answered has gone out."""
         self.intake.refusal = "the disk has failed"
         draining = asyncio.ensure_future(self.dispatcher.drain(_LAST_WORDS_SECONDS))
-        # Requests that are on their way get an answer too; a connection that is closed under one would not say why.
+        # Requests on their way get an answer too: a connection that is closed under one would not say why.
         await asyncio.sleep(_LAST_WORDS_SECONDS / 4)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.api.close(_LAST_WORDS_SECONDS / 4), _LAST_WORDS_SECONDS / 2)
