@@ -21,8 +21,19 @@ import pytest_asyncio
 
 from tests.kit import daemon as kit
 from tests.kit.daemon import Daemon, eventually, running_daemon
-from tests.kit.hostile_receivers import OK, QUICK_SECONDS, ROWS, SLACK_SECONDS, ZEROS, Hostile, Row, length_of
+from tests.kit.hostile_receivers import (
+    EXCERPT_BYTES,
+    OK,
+    QUICK_SECONDS,
+    ROWS,
+    SLACK_SECONDS,
+    ZEROS,
+    Hostile,
+    Row,
+    length_of,
+)
 from tests.kit.receiver import Receiver, Reply, Request
+from webhookd.api.shapes import excerpt_text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -138,9 +149,10 @@ async def test_a_hostile_receiver_has_the_outcome_it_deserves_in_time(seen: Seen
     assert row.why in error["text"]
     assert attempt["duration_ms"] / 1000 < row.within_seconds
     if row.excerpt is not None:
-        assert len(attempt["excerpt"]) >= min(len(row.excerpt), 1)
-        if row.excerpt.isascii():
-            assert attempt["excerpt"] == row.excerpt.decode()
+        # On a machine under load, the two seconds for an excerpt may be over before it is full.
+        is_long = len(row.excerpt) == EXCERPT_BYTES
+        expected = excerpt_text(row.excerpt)
+        assert expected.startswith(attempt["excerpt"]) if is_long else attempt["excerpt"] == expected
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.status and not row.may_be_kept])
