@@ -140,6 +140,7 @@ class Daemon:
             metrics=self._metrics,
             draw=random.random,
             max_in_flight=network.max_in_flight,
+            gently=self.store.crashed_lately,
         )
         self.intake = Intake(
             clock=clock,

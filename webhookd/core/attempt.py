@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 EXCERPT_BYTES = 4096
 """Most of a response body that is kept with an attempt."""
 
+TEXT_CHARACTERS = 1000
+"""Most characters of the sentence that is kept of an error."""
+
 
 class Trigger(StrEnum):
     """Why an attempt was made: by the schedule, or because somebody asked for it."""
@@ -57,6 +60,8 @@ NO_PHASES = Phases()
 class AttemptError:
     """Why there was no answer: the class machines go by, and a sentence for people.
 
+    The sentence may repeat what others wrote: it is cut at `TEXT_CHARACTERS`, and whatever cannot be printed, or stored
+    as UTF-8, becomes a question mark. An outcome that could not be recorded would end the daemon at each attempt.
     `no_way` says whether the attempt found no way out at all, so that it may be our own network that is down; None
     leaves that to the class, of which `local` means yes.
     """
@@ -64,6 +69,11 @@ class AttemptError:
     kind: ErrorClass
     text: str
     no_way: bool | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.text) > TEXT_CHARACTERS or not self.text.isprintable():
+            shown = (character if character.isprintable() else "?" for character in self.text[:TEXT_CHARACTERS])
+            object.__setattr__(self, "text", "".join(shown))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

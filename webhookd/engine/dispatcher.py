@@ -37,10 +37,10 @@ class Dispatcher:
     There is no loop. Whatever can change an endpoint's situation (an accepted event, an outcome, a commit, a refill, an
     alarm, a changed rule) leads to `_review` of its station, which puts it into a lane's ring if it may send now, asks
     for a refill, or sets an alarm; `_pump` then starts attempts round-robin while the lanes have room. An endpoint
-    without work costs nothing. `failed` resolves with the exception that makes it impossible to go on.
+    without work costs nothing. `gently` has all windows begin at one. `failed` resolves with what makes an end of it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the rooms it drives, all by name
         self,
         *,
         clock: Clock,
@@ -51,6 +51,7 @@ class Dispatcher:
         metrics: Metrics,
         draw: Callable[[], float],
         max_in_flight: int,
+        gently: bool = False,
     ) -> None:
         self._clock = clock
         self._store = store
@@ -59,6 +60,7 @@ class Dispatcher:
         self._recorder = recorder
         self._metrics = metrics
         self._draw = draw
+        self._gently = gently
         self._stations: dict[EndpointId, Station] = {}
         self._lanes = Lanes(max_in_flight)
         self._rings: dict[Lane, deque[Station]] = {Lane.FAST: deque(), Lane.SLOW: deque()}
@@ -132,8 +134,7 @@ class Dispatcher:
 
     def wake(self, endpoint_id: EndpointId) -> None:
         """Look at the disk again: something of this endpoint may be due that was not before."""
-        station = self._station(endpoint_id)
-        if station is not None:
+        if (station := self._station(endpoint_id)) is not None:
             if station.is_ordered:
                 self._refills.empty(station)
             station.buffer.look_again(self._clock.now_ms())
@@ -142,8 +143,7 @@ class Dispatcher:
 
     def changed_on_disk(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> None:
         """Follow a resend or a cancellation that has been committed; an attempt in flight cannot be called back."""
-        station = self._station(endpoint_id)
-        if station is not None:
+        if (station := self._station(endpoint_id)) is not None:
             self._refills.changed_on_disk(station, delivery_id, self._clock.now_ms())
             self.wake(endpoint_id)
 
@@ -161,8 +161,7 @@ class Dispatcher:
 
     def forget(self, endpoint_id: EndpointId) -> None:
         """Drop all that is known of a deleted endpoint."""
-        station = self._stations.get(endpoint_id)
-        if station is not None:
+        if (station := self._stations.get(endpoint_id)) is not None:
             self._refills.empty(station)
             station.buffer.bring_back()
             station.is_closed = True
@@ -190,8 +189,7 @@ class Dispatcher:
 
     def _note(self, heads: Iterable[Head]) -> None:
         for head in heads:
-            station = self._station(head.endpoint_id)
-            if station is not None:
+            if (station := self._station(head.endpoint_id)) is not None:
                 station.buffer.note_head(head)
 
     def _review_all(self) -> None:
@@ -224,6 +222,8 @@ class Dispatcher:
             return None
         if station is None:
             station = self._stations[endpoint_id] = Station(live)
+            if self._gently:
+                station.window.open_gently()
         else:
             station.open(live)
             # What was noted of the predecessor's rows says nothing about the new ones.

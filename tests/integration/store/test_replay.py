@@ -193,8 +193,8 @@ async def test_heads_tell_replayed_work_apart(store: Store) -> None:
     await store.accept([submission(event(accepted_at_ms=START_MS + 7), to=("b",))])
     heads = sorted(await store.heads(), key=lambda head: head.endpoint_id)
     assert heads == [
-        Head(endpoint_id=A, due_at_ms=None, replay_due_ms=LATER_MS),
-        Head(endpoint_id=B, due_at_ms=START_MS + 7, replay_due_ms=None),
+        Head(endpoint_id=A, due_at_ms=None, replay_due_ms=LATER_MS, last_due_ms=LATER_MS),
+        Head(endpoint_id=B, due_at_ms=START_MS + 7, replay_due_ms=None, last_due_ms=START_MS + 7),
     ]
 
 

@@ -15,6 +15,7 @@ from webhookd.store.sqlite import schema
 from webhookd.store.sqlite.backup import Backups
 from webhookd.store.sqlite.directory import DirectoryLock, filesystem_type, prepare_directory, unusable
 from webhookd.store.sqlite.failures import translate
+from webhookd.store.sqlite.lives import Lives
 from webhookd.store.sqlite.presence import Presence
 from webhookd.store.sqlite.room import Room, free_bytes_of
 from webhookd.store.sqlite.session import ReaderPool, open_reader, open_writer
@@ -60,9 +61,11 @@ async def open_store(
         presence = await asyncio.to_thread(Presence, path)
         transactions = Transactions(room, presence, idempotency_window_ms=round(idempotency_window_seconds * 1000))
         writer = Writer(session, transactions, room, on_commit=on_commit)
+        lives = Lives(path.parent)
         store = SqliteStore(
             storage,
             lock,
+            lives,
             writer,
             outbox=ReaderPool(readers[:1], on_damage=writer.condemn),
             history=ReaderPool(readers[1:], on_damage=writer.condemn),
@@ -71,6 +74,7 @@ async def open_store(
             mint=mint,
             warnings=warnings,
         )
+        store.crashed_lately = await asyncio.to_thread(lives.begin, clock.now_ms())
         undo.pop_all()
         return store
 

@@ -31,6 +31,7 @@ from webhookd.errors import NotFoundError
 from webhookd.store.sqlite import changes, history, outbox, replay
 from webhookd.store.sqlite.backup import Backups
 from webhookd.store.sqlite.directory import DirectoryLock
+from webhookd.store.sqlite.lives import Lives
 from webhookd.store.sqlite.retention import Retention
 from webhookd.store.sqlite.room import Room
 from webhookd.store.sqlite.rows import SELECT_ATTEMPT, SELECT_ENDPOINT, attempt_of, endpoint_of, find_delivery
@@ -51,6 +52,7 @@ class SqliteStore:
         self,
         storage: Storage,
         lock: DirectoryLock,
+        lives: Lives,
         writer: Writer,
         *,
         outbox: ReaderPool,
@@ -62,7 +64,10 @@ class SqliteStore:
     ) -> None:
         self.warnings = warnings
         self.sqlite_version = sqlite3.sqlite_version
+        self.crashed_lately = False
+        """Whether the daemon has crashed at least three times within a minute before this start."""
         self._lock = lock
+        self._lives = lives
         self._writer = writer
         self._outbox = outbox
         self._history = history
@@ -275,6 +280,7 @@ class SqliteStore:
         await self._outbox.close()
         await self._history.close()
         await self._writer.close()
+        self._lives.end()
         self._lock.release()
 
     def _change(self, apply: Callable[[sqlite3.Connection], object], *, rows: int = 1) -> Awaitable:  # type: ignore[type-arg]
