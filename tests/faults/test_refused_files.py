@@ -238,6 +238,8 @@ WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 
 
 def directory_read_only(state: Path) -> None:
+    """All files are there and may be written, but SQLite could not make its log."""
+    (state / "webhookd.lock").touch()
     state.chmod(0o500)
 
 
