@@ -23,6 +23,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -61,6 +62,7 @@ LULL = 4
 FEW = st.integers(min_value=0, max_value=7)
 MANY = st.integers(min_value=0, max_value=1000)
 """Which one of those there are, counted around."""
+THEN = st.sampled_from([None, 200, 500])
 AMONG = st.sampled_from(["flying", "waiting", "any"])
 
 
@@ -389,12 +391,18 @@ class OutboxMachine(RuleBasedStateMachine):
 
     # Producers
 
+    @initialize(event_types=st.lists(st.sampled_from(TYPES), min_size=3, max_size=8))
+    def begin_with_work(self, event_types: list[str]) -> None:
+        self.ingest_now(event_types, None)
+
     @rule(
         event_types=st.lists(st.sampled_from(TYPES), min_size=1, max_size=5),
         wait_seconds=st.sampled_from([None, None, None, 5, 600]),
     )
     def ingest(self, event_types: list[str], wait_seconds: int | None) -> None:
-        deliver_at_ms = None if wait_seconds is None else self.clock.now_ms() + 1000 * wait_seconds
+        self.ingest_now(event_types, None if wait_seconds is None else self.clock.now_ms() + 1000 * wait_seconds)
+
+    def ingest_now(self, event_types: list[str], deliver_at_ms: int | None) -> None:
         for event_type in event_types:
             self.run(self.accept(builders.draft(event_type, deliver_at_ms=deliver_at_ms)))
 
@@ -529,8 +537,8 @@ class OutboxMachine(RuleBasedStateMachine):
         self.run(self.engine.directory.create(name, {}))
 
     @precondition(lambda self: self.model.owed and self.engine.gate.holds is None)
-    @rule(which=MANY, among=AMONG)
-    def resend(self, which: int, among: str) -> None:
+    @rule(which=MANY, among=AMONG, then=THEN)
+    def resend(self, which: int, among: str, then: int | None) -> None:
         chosen = self.some_delivery(which, among)
         exists = self.model.owed[chosen].endpoint_id in self.model.receivers
         try:
@@ -539,10 +547,11 @@ class OutboxMachine(RuleBasedStateMachine):
             assert not exists
         else:
             assert exists
+        self.answer_all(then)
 
     @precondition(lambda self: self.model.owed and self.engine.gate.holds is None)
-    @rule(which=MANY, among=AMONG)
-    def cancel(self, which: int, among: str) -> None:
+    @rule(which=MANY, among=AMONG, then=THEN)
+    def cancel(self, which: int, among: str, then: int | None) -> None:
         chosen = self.some_delivery(which, among)
         was_pending = self.model.owed[chosen].state == "pending"
         try:
@@ -551,6 +560,17 @@ class OutboxMachine(RuleBasedStateMachine):
             assert not was_pending
         else:
             assert was_pending
+        self.answer_all(then)
+
+    def answer_all(self, status: int | None) -> None:
+        """Let outcomes overtake the change, and what waits have its turn; None does nothing."""
+
+        async def answer() -> None:
+            for flight in list(self.flights):
+                flight.answer.set_result(Outcome(duration_ms=1.0, status=status))
+
+        if status is not None:
+            self.run(answer())
 
     def some_delivery(self, which: int, among: str) -> DeliveryId:
         """Return one that is under way, so that its outcome comes after the change, one that waits, or just any."""
@@ -683,7 +703,7 @@ def play(seed: int, *, examples: int, steps: int) -> None:
 
 
 def test_the_disk_is_always_as_the_model_says(seed: int) -> None:
-    play(seed, examples=20, steps=30)
+    play(seed, examples=25, steps=40)
 
 
 @pytest.mark.long
