@@ -53,6 +53,6 @@ class Announcer:
         )
 
 
-def receivers(events: Iterable[Submission]) -> set[EndpointId]:
+def receivers(events: Iterable[Submission]) -> dict[EndpointId, None]:
     """Return the endpoints to look at once `events` are committed; the store may have left out some of them."""
-    return {endpoint_id for event in events for _, endpoint_id in event.deliveries}
+    return dict.fromkeys(endpoint_id for event in events for _, endpoint_id in event.deliveries)

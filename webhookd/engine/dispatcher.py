@@ -74,6 +74,7 @@ class Dispatcher:
         self._young = YoungFlights(clock, self._lanes, self._errands.guarded(self._pump))
         self._refills = Refills(clock=clock, store=store, spawn=self._errands.spawn, refilled=self._woken)
         self._forward = BringingForward(clock=clock, store=store, endpoints=endpoints)
+        self._guarded_take_over = self._errands.guarded(self._take_over)
         self._is_running = False
         self.failed = self._errands.failed
         recorder.call_when_committed(self._committed)
@@ -130,7 +131,7 @@ class Dispatcher:
 
     def offer(self, work: Iterable[Work]) -> None:
         """Take over freshly committed deliveries; those there is no room for are found again on disk."""
-        self._errands.guarded(self._take_over)(work)
+        self._guarded_take_over(work)
 
     def wake(self, endpoint_id: EndpointId) -> None:
         """Look at the disk again: something of this endpoint may be due that was not before."""

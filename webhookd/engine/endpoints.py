@@ -53,7 +53,8 @@ class LiveEndpoints:
         self._matcher = Matcher()
         self._choosy: dict[EndpointId, EndpointDefinition] = {}
         """Those for which the payload counts too."""
-        self._unsaved: set[EndpointId] = set()
+        # Dictionaries keep their order in every process, and with it what is told in which order.
+        self._unsaved: dict[EndpointId, None] = {}
         self._on_unsaved: Callable[[], None] = lambda: None
         self._untold: dict[EndpointId, list[News]] = {}
 
@@ -84,7 +85,7 @@ class LiveEndpoints:
         """Remove and return it; no event is matched to it from now on."""
         self._matcher.discard(endpoint_id)
         self._choosy.pop(endpoint_id, None)
-        self._unsaved.discard(endpoint_id)
+        self._unsaved.pop(endpoint_id, None)
         self._untold.pop(endpoint_id, None)
         return self._by_id.pop(endpoint_id, None)
 
@@ -119,7 +120,7 @@ class LiveEndpoints:
         """Note new health, to be committed with the next batch of outcomes, and what is to be told of it."""
         endpoint.health = health
         if self._by_id.get(endpoint.record.id) is endpoint:
-            self._unsaved.add(endpoint.record.id)
+            self._unsaved[endpoint.record.id] = None
             if news:
                 self._untold.setdefault(endpoint.record.id, []).extend(news)
             self._on_unsaved()
@@ -142,4 +143,4 @@ class LiveEndpoints:
 
     def mark_unsaved(self, endpoint_ids: Iterable[EndpointId]) -> None:
         """Give back what `take_unsaved` returned and could not be committed."""
-        self._unsaved.update(endpoint_id for endpoint_id in endpoint_ids if endpoint_id in self._by_id)
+        self._unsaved.update(dict.fromkeys(name for name in endpoint_ids if name in self._by_id))
