@@ -32,7 +32,7 @@ from webhookd.store.sqlite import SqliteStore, open_store, schema, session
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: apt-get install strace")
 
-QUICK_CRASHES = 1500
+QUICK_CRASHES = 1000
 PRAGMAS = (
     *("journal_mode", "synchronous", "wal_autocheckpoint", "fullfsync", "checkpoint_fullfsync", "mmap_size"),
     *("journal_size_limit", "secure_delete", "temp_store", "cache_size", "page_size", "auto_vacuum", "locking_mode"),
