@@ -10,8 +10,6 @@ import resource
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.kit.daemon import Daemon, running_daemon
 from tests.kit.producers import Producers, require_nothing_lost
 from tests.kit.receiver import Receiver
