@@ -74,7 +74,8 @@ class Dispatcher:
         self._young = YoungFlights(clock, self._lanes, self._errands.guarded(self._pump))
         self._refills = Refills(clock=clock, store=store, spawn=self._errands.spawn, refilled=self._woken)
         self._forward = BringingForward(clock=clock, store=store, endpoints=endpoints)
-        self._guarded_take_over = self._errands.guarded(self._take_over)
+        self.offer = self._errands.guarded(self._take_over)
+        """Take over freshly committed deliveries; those there is no room for are found again on disk."""
         self._is_running = False
         self.failed = self._errands.failed
         recorder.call_when_committed(self._committed)
@@ -111,7 +112,8 @@ class Dispatcher:
         self._refills.spread = RestartSpread(started_ms=self._clock.now_ms(), draw=self._draw())
         # Not only those with heads: events may have been committed since that reading.
         self._review_all()
-        self._errands.spawn(self._bring_forward(heads))
+        if self._forward.concerns(heads):
+            self._errands.spawn(self._bring_forward(heads))
 
     async def drain(self, grace_seconds: float) -> int:
         """Start nothing more and wait up to `grace_seconds` for attempts in flight; return how many had to be aborted.
@@ -128,10 +130,6 @@ class Dispatcher:
     def abort(self) -> None:
         """Drop every attempt in flight, so that `drain` ends at once."""
         self._errands.cancel()
-
-    def offer(self, work: Iterable[Work]) -> None:
-        """Take over freshly committed deliveries; those there is no room for are found again on disk."""
-        self._guarded_take_over(work)
 
     def wake(self, endpoint_id: EndpointId) -> None:
         """Look at the disk again: something of this endpoint may be due that was not before."""
@@ -150,8 +148,7 @@ class Dispatcher:
 
     def refresh(self, endpoint_id: EndpointId, *, gently: bool = False) -> None:
         """Follow a change of the endpoint's rules or status; `gently` opens its window at one, as after enabling."""
-        station = self._station(endpoint_id)
-        if station is None:
+        if (station := self._station(endpoint_id)) is None:
             return
         if station.live.definition is not None:
             station.apply(station.live.definition)
@@ -201,8 +198,7 @@ class Dispatcher:
     def _take_over(self, work: Iterable[Work]) -> None:
         now_ms = self._clock.now_ms()
         for piece in work:
-            station = self._station(piece.endpoint_id)
-            if station is None:
+            if (station := self._station(piece.endpoint_id)) is None:
                 continue
             buffer = station.buffer
             # In an ordered outbox whatever waits on disk is older, and its due moment counts for all behind it.

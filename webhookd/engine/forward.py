@@ -21,6 +21,11 @@ class BringingForward:
         self._store = store
         self._endpoints = endpoints
 
+    def concerns(self, heads: Iterable[Head]) -> bool:
+        """Say whether anything waits at all, as `run` would find out."""
+        now_ms = self._clock.now_ms()
+        return any((head.last_due_ms or 0) > now_ms for head in heads)
+
     async def run(self, heads: Iterable[Head]) -> list[Head]:
         """Change what waits for too long; return where endpoints whose rows were changed are to be looked at again.
 
