@@ -70,7 +70,12 @@ class StoreError(WebhookdError):
 
 
 class StoreUnavailableError(StoreError):
-    """The outcome of a write is unknown; the same request may be repeated with the same idempotency key."""
+    """The outcome of a write is unknown; the same request may be repeated with the same idempotency key.
+
+    Where it keeps the store from being opened at all, a later start may well succeed.
+    """
+
+    exit_code = 75
 
 
 class StoreFullError(StoreUnavailableError):

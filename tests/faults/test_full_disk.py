@@ -257,3 +257,20 @@ async def reading(database: Path) -> AsyncIterator[None]:
 
 async def arrived(producers: Producers, receiver: Receiver) -> bool:
     return {one.event_id for one in producers.answered(202)} == set(receiver.by_event())
+
+
+async def test_a_start_without_any_room_says_so_and_a_later_one_goes_on(tmp_path: Path, disk: Path) -> None:
+    async with Receiver() as receiver, running_daemon(tmp_path, to(receiver)) as daemon:
+        receiver.script(500, 200)
+        await daemon.send("order.completed", {})
+        await receiver.wait_for(1)
+        assert await daemon.terminate() == 0
+        filler = fill(disk)
+        await daemon.start(ready=False)
+        assert await daemon.wait() == 75
+        (told,) = daemon.log_entries("daemon.failed")
+        assert str(daemon.database) in told["reason"]
+        assert "full" in told["reason"]
+        filler.unlink()
+        await daemon.start()
+        assert [delivery["state"] for delivery in await daemon.settled()] == ["delivered"]

@@ -20,7 +20,7 @@ def translate(error: sqlite3.Error) -> StoreError:
     name: str = getattr(error, "sqlite_errorname", type(error).__name__)
     text = f"{error} ({name})"
     if code in _IN_DOUBT_FOR_WANT_OF_SPACE:
-        return StoreUnavailableError(text)
+        return StoreUnavailableError(f"{text}: the file system is full")
     match code & 0xFF:
         case sqlite3.SQLITE_FULL:
             return StoreFullError(text)
