@@ -298,6 +298,12 @@ def test_the_tests_that_are_named_exist():
     assert missing == []
 
 
+def test_every_class_of_fault_names_its_test():
+    rows = [row for row in table_under(GUARANTEES, "## Faults, and the tests that bring them about") if row[0]]
+    assert list(dict.fromkeys(row[0] for row in rows)) == [f"F{number}" for number in range(1, 28)]
+    assert [row[1] for row in rows if "`tests/" not in row[3]] == []
+
+
 def test_every_dependency_is_explained():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [re.split(r"[<>=!~]", dependency)[0] for dependency in project["dependencies"]]
