@@ -74,7 +74,9 @@ class Producer:
             try:
                 writer.write(REQUEST)
                 with contextlib.suppress(ConnectionError):
-                    status = await asyncio.wait_for(reader.readline(), 30)
+                    # In Python 3.11, wait_for() may take a cancellation for itself, and this would never end.
+                    async with asyncio.timeout(30):
+                        status = await reader.readline()
             finally:
                 writer.transport.abort()
                 with contextlib.suppress(ConnectionError):
