@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -91,6 +92,23 @@ async def test_a_resend_of_what_is_put_aside_goes_at_once(clock: VirtualClock, t
         assert len(engine.sender.of(waiting.id)) == 1
         await clock.run_for(60)
         assert len(engine.sender.attempts) == 20
+
+
+async def test_what_is_put_aside_does_not_stand_in_the_way_of_an_order_asked_for_meanwhile(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    """In order, what is known and not buffered is taken for under way, and everything waits for its outcome."""
+    (unordered,) = many(1)
+    await fail_all(clock, tmp_path, [unordered], events=20)
+    async with running_engine(clock, tmp_path, unordered) as engine:
+        await clock.run_for(0.01)
+        before = len(engine.sender.attempts)
+        ordered = replace(unordered, rules=replace(RULES, ordered=True))
+        await engine.directory.reload({ordered.id: ordered}, engine.schema)
+        await clock.run_for(1)
+        ids = [sent.delivery_id for sent in engine.sender.attempts]
+        assert len(ids) == 20
+        assert ids[before:] == sorted(ids[before:])
 
 
 async def test_after_a_start_the_lanes_open_within_ten_seconds(clock: VirtualClock, tmp_path: Path) -> None:

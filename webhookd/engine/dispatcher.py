@@ -152,6 +152,8 @@ class Dispatcher:
             return
         if station.live.definition is not None:
             station.apply(station.live.definition)
+        # Where order is kept from now on, nothing may be put aside: it would wait behind itself.
+        station.buffer.bring_back()
         if gently:
             station.window.open_gently()
         self._refills.empty(station)
