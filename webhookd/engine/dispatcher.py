@@ -241,6 +241,7 @@ class Dispatcher:
         buffer = station.buffer
         if not station.is_active:
             self._refills.empty(station)
+            buffer.bring_back()
             return
         now, now_ms = self._clock.monotonic(), self._clock.now_ms()
         not_before = station.not_before()
