@@ -97,6 +97,7 @@ async def test_requests_under_way_when_it_went_down_are_not_charged_either(clock
         assert all(engine.record(f"e{n}").health.status is EndpointStatus.ENABLED for n in range(ENDPOINTS))
 
 
+@pytest.mark.long
 async def test_while_anybody_answers_nobody_waits(clock: VirtualClock, tmp_path: Path) -> None:
     """Forty endpoints without a route, as with addresses of a protocol this machine has not got, and one with."""
     async with running_engine(clock, tmp_path, *endpoints(41)) as engine:

@@ -64,6 +64,7 @@ async def test_in_order_nothing_is_spread(clock: VirtualClock, tmp_path: Path) -
         assert len(ids) == 5
 
 
+@pytest.mark.long
 async def test_a_deep_backlog_is_put_aside_in_parts_and_nothing_of_it_is_lost(
     clock: VirtualClock, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ async def test_what_is_put_aside_does_not_stand_in_the_way_of_an_order_asked_for
         assert ids[before:] == sorted(ids[before:])
 
 
+@pytest.mark.long
 async def test_after_a_start_the_lanes_open_within_ten_seconds(clock: VirtualClock, tmp_path: Path) -> None:
     """Three hundred endpoints with work, all of which answer after 0.9 seconds."""
     definitions = many(300)
@@ -146,6 +148,7 @@ async def test_after_our_own_network_was_down_they_open_so_again(clock: VirtualC
         assert engine.sender.peak_total > 80
 
 
+@pytest.mark.long
 async def test_many_endpoints_begin_without_delay(clock: VirtualClock, tmp_path: Path) -> None:
     """Receivers that answer in 10 ms: sixteen at a time are 1,600 a second, and more from then on."""
     definitions = many(2000)
