@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -202,6 +203,8 @@ def test_ctrl_c_ends_following_well(daemon):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert begun.wait(10)
+            # In the very moment before it reads, Python takes note of a signal and then waits all the same.
+            time.sleep(0.2)
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=10) == 0
             assert process.stderr.read() == b""
