@@ -193,7 +193,8 @@ async def test_a_real_daemon_that_starts_with_another_time_goes_on_with_what_is_
         await daemon.start()
         second = await daemon.send("order.completed", {})
         begun = time.monotonic()
-        (later, earlier) = await daemon.settled()
-        assert time.monotonic() - begun < 15
+        (later, earlier) = await daemon.settled(60)
+        # After a start, a retry that is long overdue may be put off by half a minute.
+        assert time.monotonic() - begun < 45
         assert (earlier["state"], later["state"]) == ("delivered", "delivered")
         assert first["id"] < second["id"]

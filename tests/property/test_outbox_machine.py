@@ -217,6 +217,7 @@ class Gate:
         self._model = model
         self.holds: str | None = None
         self._held: list[Callable[[], None]] = []
+        self._last: asyncio.Future[Any] | None = None
         self.wrong: list[BaseException] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -259,8 +260,15 @@ class Gate:
             else:
                 self._held.append(lambda: tell(done))
 
+        async def in_turn(before: asyncio.Future[Any] | None) -> Any:
+            # Of calls that share a transaction, those that are refused are answered first; the model wants their order.
+            if before is not None:
+                await asyncio.wait([before])
+            return await getattr(self._store, name)(*args, **kwargs)
+
         def commit() -> None:
-            asyncio.ensure_future(getattr(self._store, name)(*args, **kwargs)).add_done_callback(committed)
+            self._last = asyncio.ensure_future(in_turn(self._last))
+            self._last.add_done_callback(committed)
 
         if self.holds in ("commits", "killed"):
             self._held.append(commit)
@@ -697,6 +705,8 @@ def play(seed: int, *, examples: int, steps: int) -> None:
             stateful_step_count=steps,
             database=None,
             deadline=None,
+            # Not shrunk, which takes minutes: a history can be told from the whole list of its steps.
+            phases=[hypothesis.Phase.generate],
             suppress_health_check=list(hypothesis.HealthCheck),
         ),
     )

@@ -132,9 +132,9 @@ class Landing:
         if whose is Blame.OURS:
             return
         date_counts = self._date_trust.holds(now_ms, self._clock.monotonic())
-        health = after_failure(before, at_ms=now_ms, attempt=name, rules=rules, date_counts=date_counts)
-        if disables(attempt.outcome, rules):
-            health = disabled(health, DisabledReason.GONE, at_ms=now_ms)
+        # An endpoint that says it is gone is disabled for that, also where its failures would have been enough.
+        told = disabled(before, DisabledReason.GONE, at_ms=now_ms) if disables(attempt.outcome, rules) else before
+        health = after_failure(told, at_ms=now_ms, attempt=name, rules=rules, date_counts=date_counts)
         cause = Cause(work=flight.work, outcome=attempt.outcome)
         news = of_health(before, health, subject=live.subject, at_ms=now_ms, cause=cause)
         self._endpoints.change_health(live, health, news)
