@@ -37,6 +37,7 @@ ARCHITECTURE, GUARANTEES, OPERATIONS = (
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 CODE = re.compile(r"`([^`\n]+)`")
 
 
@@ -88,6 +89,25 @@ def names_of_tests(path: Path) -> set[str]:
         for node in ast.walk(ast.parse(path.read_bytes()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
+
+
+@cache
+def long_tests(path: Path) -> set[str]:
+    """Return the tests that only run with `-m long`, whatever their parameters."""
+    module = ast.parse(path.read_bytes())
+    return {
+        node.name
+        for node in module.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and "pytest.mark.long" in {ast.unparse(decorator) for decorator in [*node.decorator_list, *marks_of(module)]}
+    }
+
+
+def marks_of(module: ast.Module) -> Iterator[ast.expr]:
+    """Yield what `pytestmark` of a module puts on all of its tests."""
+    for node in module.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
+            yield from node.value.elts if isinstance(node.value, ast.List) else [node.value]
 
 
 def listed_log_lines() -> set[str]:
@@ -292,7 +312,7 @@ def test_commands_are_found_on_the_pages():
 
 
 def test_the_tests_that_are_named_exist():
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", GUARANTEES.read_text())
+    named = NAMED_TEST.findall(GUARANTEES.read_text())
     assert len(named) == GUARANTEES.read_text().count("tests/")
     missing = [name for path, name in named if not (ROOT / path).is_file() or name not in names_of_tests(ROOT / path)]
     assert missing == []
@@ -302,6 +322,16 @@ def test_every_class_of_fault_names_its_test():
     rows = [row for row in table_under(GUARANTEES, "## Faults, and the tests that bring them about") if row[0]]
     assert list(dict.fromkeys(row[0] for row in rows)) == [f"F{number}" for number in range(1, 28)]
     assert [row[1] for row in rows if "`tests/" not in row[3]] == []
+
+
+def test_the_tests_of_faults_are_called_long_where_they_are():
+    for row in table_under(GUARANTEES, "## Faults, and the tests that bring them about"):
+        quick, _, long = row[3].partition("long: ")
+        for part, is_long in ((quick, False), (long, True)):
+            wrong = [
+                name for path, name in NAMED_TEST.findall(part) if (name in long_tests(ROOT / path)) is not is_long
+            ]
+            assert wrong == [], row[1]
 
 
 def test_every_dependency_is_explained():
