@@ -11,7 +11,8 @@ _MOST = 32
 class ForwardJumps:
     """The times that the wall clock left out within this run, of at least a minute each, the last 32 of them.
 
-    Smaller corrections add up to nothing against ages counted in days.
+    Smaller corrections add up to nothing against ages counted in days. Where the clock goes back, what it will now come
+    to is no longer left out.
     """
 
     __slots__ = ("_offset_ms", "skipped")
@@ -24,6 +25,11 @@ class ForwardJumps:
     def read(self, wall_ms: int, monotonic_seconds: float) -> None:
         """Take one reading of both clocks."""
         offset_ms = wall_ms - 1000 * monotonic_seconds
-        if self._offset_ms is not None and (jump_ms := offset_ms - self._offset_ms) >= _FROM_MS:
+        jump_ms = 0.0 if self._offset_ms is None else offset_ms - self._offset_ms
+        if jump_ms >= _FROM_MS:
             self.skipped.append((wall_ms - int(jump_ms), wall_ms))
+        elif jump_ms <= -_FROM_MS:
+            before = [(start, min(end, wall_ms)) for start, end in self.skipped if start < wall_ms]
+            self.skipped.clear()
+            self.skipped.extend(before)
         self._offset_ms = offset_ms
