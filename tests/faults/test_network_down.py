@@ -18,6 +18,7 @@ from tests.kit.receiver import Receiver
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.endpoint import EndpointStatus
+from webhookd.core.lanes import Lane
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, RetryList
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -121,8 +122,74 @@ async def test_whoever_has_not_been_found_out_of_reach_is_tried_first(clock: Vir
         await clock.run_for(600)
         assert engine.dispatcher.network.down_since_ms is not None
         await engine.accept(builders.draft("for.it"))
-        await clock.run_for(61)
+        await clock.run_for(1)
         assert len(engine.sent("reachable")) == 1
+
+
+@pytest.mark.parametrize(("host", "pauses"), [("old.example", False), ("h{}.old.example", True)])
+async def test_endpoints_that_are_never_reached_cannot_hold_up_another_again_and_again(
+    clock: VirtualClock, tmp_path: Path, caplog: pytest.LogCaptureFixture, host: str, pauses: bool
+) -> None:
+    """Twenty endpoints at one host without a route, or at as many names that nobody answers for; and one that is well.
+
+    Whether they are taken for a network that is down or not, the one that is well must hardly notice.
+    """
+    caplog.set_level(logging.WARNING)
+    rules = DeliveryRules()
+    bad = [
+        builders.endpoint(f"b{n}", url=f"https://{host.format(n)}/", rules=rules, declared=True, types=("for.bad",))
+        for n in range(20)
+    ]
+    good = builders.endpoint("good", url="https://good.example/", rules=rules, declared=True, types=("for.good",))
+    async with running_engine(clock, tmp_path, *bad, good) as engine:
+        engine.sender.otherwise = NO_ROUTE
+        engine.sender.script("good", *([200] * 100))
+        await engine.accept(builders.draft("for.bad"))
+        await clock.run_for(200)
+        wide = dict(engine.dispatcher.lanes.most)
+        for number in range(60):
+            before = clock.monotonic()
+            await engine.accept(builders.draft("for.good"))
+            while len(engine.sent("good")) == number:
+                await clock.run_for(0.1)
+                assert clock.monotonic() - before < 6, f"event {number}"
+            assert engine.dispatcher.lanes.most == wide
+            await clock.run_for(61)
+    assert ("network.down" in messages(caplog)) is pauses
+
+
+async def test_a_probe_goes_to_whoever_answered_last_even_if_slowly(clock: VirtualClock, tmp_path: Path) -> None:
+    """All are out of reach, in both lanes' rings, and only the one that answered last is there again."""
+    async with running_engine(clock, tmp_path, *endpoints(40)) as engine:
+        engine.sender.script("e20", 200, NO_ROUTE, latency=lambda _work, _at: 0.0 if len(engine.sent("e20")) > 1 else 2)
+        await engine.accept()
+        await clock.run_for(10)
+        assert [s.pace.lane for s in engine.dispatcher.stations if s.live.record.id == "e20"] == [Lane.SLOW]
+        engine.sender.otherwise = NO_ROUTE
+        await engine.accept()
+        await engine.accept()
+        await clock.run_for(4)
+        assert engine.dispatcher.network.down_since_ms is not None
+        engine.sender.script("e20", 200)
+        await clock.run_for(2)
+        assert engine.dispatcher.network.down_since_ms is None
+
+
+async def test_whoever_answered_last_and_is_gone_for_good_does_not_take_all_probes(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    async with running_engine(clock, tmp_path, *endpoints(25, DeliveryRules(jitter=0.0))) as engine:
+        await engine.accept()
+        await clock.run_for(10)
+        engine.sender.otherwise = NO_ROUTE
+        for _ in range(40):
+            await engine.accept()
+        await clock.run_for(1)
+        before = len(engine.sender.attempts)
+        await clock.run_for(25 * 60)
+        probed = Counter(sent.endpoint_id for sent in engine.sender.attempts[before:])
+        assert len(probed) == 25
+        assert max(probed.values()) <= 2
 
 
 async def test_fewer_endpoints_spend_no_retry_either(clock: VirtualClock, tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
-from webhookd.core.ids import EndpointId
 from webhookd.core.outage import (
-    FEWEST_ENDPOINTS,
+    FEWEST_HOSTS,
     PROBE_MOST_SECONDS,
     QUIET_SECONDS,
     WITHIN_SECONDS,
@@ -34,14 +33,14 @@ def test_it_is_down_exactly_when_there_are_witnesses_enough_and_a_probe_always_c
     outage, now, seen, life = Outage(), 0.0, {}, -10.0
     for wait, number, outcome in taken:
         now += wait / 4
-        was_down, name = outage.began_at is not None, EndpointId(str(number))
+        was_down = outage.began_at is not None
         if not outage.allows(now):
             assert outage.probe_at <= now + PROBE_MOST_SECONDS
             now = outage.probe_at
         assert outage.allows(now)
-        probe = outage.started()
+        probe = outage.started(now)
         assert probe is was_down
-        outage.landed(name, f"https://{number}.example/", outcome, now=now, started=now, probe=probe)
+        outage.landed(f"https://{number}.example/", outcome, now=now, started=now, probe=probe)
         sign = sign_of(outcome)
         if sign is Sign.LIFE:
             seen, life = {}, now
@@ -51,13 +50,13 @@ def test_it_is_down_exactly_when_there_are_witnesses_enough_and_a_probe_always_c
             assert outage.began_at is not None
             continue
         if outcome.error.kind is not ErrorClass.BLOCKED:
-            seen[name] = (now, sign)
-        seen = {name: last for name, last in seen.items() if last[0] >= now - WITHIN_SECONDS}
+            seen[number] = (now, sign)
+        seen = {number: last for number, last in seen.items() if last[0] >= now - WITHIN_SECONDS}
         without = sum(sign is Sign.NO_WAY for _, sign in seen.values())
         enough = (
             now >= life + QUIET_SECONDS
             and sign is Sign.NO_WAY
-            and len(seen) >= FEWEST_ENDPOINTS
+            and len(seen) >= FEWEST_HOSTS
             and 2 * without >= len(seen)
         )
         assert (outage.began_at is not None) is enough

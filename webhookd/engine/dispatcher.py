@@ -66,7 +66,9 @@ class Dispatcher:
         self._rings: dict[Lane, deque[Station]] = {Lane.FAST: deque(), Lane.SLOW: deque()}
         self._errands = Errands()
         self._opening = LaneOpening(clock, self._lanes, self._errands.guarded(self._pump))
-        self.network = NetworkWatch(clock, self._errands.guarded(self._pump), ended=self._opening.begin)
+        self.network = NetworkWatch(
+            clock, self._errands.guarded(self._pump), rings=self._rings, lanes=self._lanes, ended=self._opening.begin
+        )
         self._landing = Landing(
             clock=clock, endpoints=endpoints, recorder=recorder, metrics=metrics, draw=draw, network=self.network
         )
@@ -184,7 +186,7 @@ class Dispatcher:
 
     async def _bring_forward(self, heads: list[Head] | None = None) -> None:
         """See that nothing waits for a moment that the clock, set back, will only come to much later."""
-        self._note(await self._forward.run(await self._store.heads() if heads is None else heads))
+        self._note(await self._forward.run(heads))
         self._review_all()
 
     def _note(self, heads: Iterable[Head]) -> None:
@@ -261,8 +263,7 @@ class Dispatcher:
                 self._refills.want(station)
                 return
             self._refills.need(station)
-            station.ring = self._ring_for(station, now)
-            self._rings[station.ring].append(station)
+            self.network.line_up(station, self._ring_for(station, now))
             if buffer.runs_low(station.window.size, now_ms) and not station.is_ordered:
                 self._refills.want(station)
             return
@@ -288,10 +289,8 @@ class Dispatcher:
             while ring and self._lanes.has_room(lane) and not self._recorder.is_congested:
                 # By the time of before, a station that came back into the ring since would be refused for ever.
                 now, now_ms = self._clock.monotonic(), self._clock.now_ms()
-                if not self.network.allows(now):
+                if (station := self.network.next_of(lane, now)) is None:
                     break
-                station = self.network.next_of(ring)
-                station.ring = None
                 if station.may_send(now, now_ms):
                     self._start_attempt(station, lane, now)
                 self._review(station)
@@ -304,7 +303,7 @@ class Dispatcher:
         station.rate.started(now)
         self._lanes.enter(lane)
         self._metrics.start_delay(lane.value, max(0, now_ms - work.due_at_ms) / 1000)
-        probe = self.network.started()
+        probe = self.network.started(station, now)
         flight = Flight(station, work, definition, lane, started=now, started_ms=now_ms, is_probe=probe)
         if lane is Lane.FAST:
             self._young.watch(flight)
@@ -316,9 +315,8 @@ class Dispatcher:
         except Exception as error:
             # A poisoned delivery must cost its own attempt and nothing else.
             log.exception("attempt.crashed", extra={"fields": self._landing.names(flight)})
-            elapsed_ms = 1000 * (self._clock.monotonic() - flight.started)
             outcome = Outcome(
-                duration_ms=elapsed_ms,
+                duration_ms=1000 * (self._clock.monotonic() - flight.started),
                 error=AttemptError(kind=ErrorClass.INTERNAL, text=f"internal error: {type(error).__name__}"),
             )
         self._land(flight, outcome)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
-from webhookd.core.ids import EndpointId
-from webhookd.core.outage import FEWEST_ENDPOINTS, Outage, Sign, sign_of
+from webhookd.core.outage import FEWEST_HOSTS, Outage, Sign, sign_of
 
 ANSWER = Outcome(duration_ms=1.0, status=200)
 
@@ -31,7 +30,6 @@ class Network:
         """Let endpoints be tried one after the other; return which of these are not held against them."""
         return [
             self.outage.landed(
-                EndpointId(f"endpoint-{number}"),
                 f"https://{host or f'host-{number}.example'}/hook",
                 outcome,
                 now=self.now,
@@ -43,10 +41,8 @@ class Network:
 
     def probes(self, outcome: Outcome) -> None:
         assert self.outage.allows(self.now)
-        probe = self.outage.started()
-        self.outage.landed(
-            EndpointId("probe"), "https://probe.example/", outcome, now=self.now, started=self.now, probe=probe
-        )
+        probe = self.outage.started(self.now)
+        self.outage.landed("https://probe.example/", outcome, now=self.now, started=self.now, probe=probe)
 
     @property
     def is_down(self) -> bool:
@@ -55,7 +51,7 @@ class Network:
 
 def down() -> Network:
     network = Network()
-    network.tries(*range(FEWEST_ENDPOINTS))
+    network.tries(*range(FEWEST_HOSTS))
     assert network.is_down
     return network
 
@@ -83,10 +79,10 @@ def test_an_outcome_says_this_of_our_own_network(outcome, sign):
 
 def test_it_takes_twenty_endpoints():
     network = Network()
-    network.tries(*range(FEWEST_ENDPOINTS - 1))
-    network.tries(*range(FEWEST_ENDPOINTS - 1))
+    network.tries(*range(FEWEST_HOSTS - 1))
+    network.tries(*range(FEWEST_HOSTS - 1))
     assert not network.is_down
-    network.tries(FEWEST_ENDPOINTS)
+    network.tries(FEWEST_HOSTS)
     assert network.is_down
 
 
@@ -127,18 +123,19 @@ def test_what_is_longer_ago_than_ten_seconds_does_not_count():
     assert not network.is_down
 
 
-def test_twenty_endpoints_at_one_host_are_one_witness():
+@pytest.mark.parametrize("outcome", [NO_NAME_SERVER, NO_ROUTE])
+def test_twenty_endpoints_at_one_host_are_one_witness(outcome):
     network = Network()
-    network.tries(*range(100), outcome=NO_NAME_SERVER, host="gone.example")
+    network.tries(*range(100), outcome=outcome, host="gone.example")
     assert not network.is_down
-    network.tries(*range(100), outcome=NO_NAME_SERVER)
+    network.tries(*range(100), outcome=outcome)
     assert network.is_down
 
 
 def test_addresses_that_are_forbidden_say_nothing():
     network = Network()
     network.tries(*range(100, 200), outcome=failed(ErrorClass.BLOCKED))
-    network.tries(*range(FEWEST_ENDPOINTS))
+    network.tries(*range(FEWEST_HOSTS))
     assert network.is_down
 
 
@@ -149,12 +146,28 @@ def test_while_it_is_down_probes_go_out_one_at_a_time_and_ever_later():
         assert not network.outage.allows(network.outage.probe_at - 0.001)
         network.now = network.outage.probe_at
         assert network.outage.allows(network.now)
-        assert network.outage.started()
-        assert not network.outage.allows(network.now + 1000)
-        network.outage.landed(
-            EndpointId("probe"), "https://a.example/", NO_ROUTE, now=network.now, started=network.now, probe=True
-        )
+        assert network.outage.started(network.now)
+        assert not network.outage.allows(network.now + 4.9)
+        network.outage.landed("https://a.example/", NO_ROUTE, now=network.now, started=network.now, probe=True)
     assert waits == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]
+
+
+def test_who_has_not_been_found_out_of_reach_waits_for_no_more_than_the_probe_that_is_out():
+    network = down()
+    assert network.outage.allows(network.now, is_cut_off=False)
+    due, sent = network.outage.probe_at, network.now
+    assert network.outage.started(sent)
+    assert not network.outage.allows(sent + 1, is_cut_off=False)
+    network.outage.landed("https://a.example/", NO_ROUTE, now=sent + 1, started=sent, probe=True)
+    assert network.outage.allows(sent + 1, is_cut_off=False)
+    assert network.outage.probe_at == due
+
+
+def test_a_probe_that_hangs_keeps_the_next_one_waiting_for_five_seconds():
+    network = down()
+    assert network.outage.started(network.now)
+    assert not network.outage.allows(network.now + 4.9, is_cut_off=False)
+    assert network.outage.allows(network.now + 5.0, is_cut_off=False)
 
 
 def test_a_probe_that_finds_life_ends_it_and_the_next_one_begins_at_five_seconds_again():
@@ -167,7 +180,7 @@ def test_a_probe_that_finds_life_ends_it_and_the_next_one_begins_at_five_seconds
     assert not network.is_down
     assert network.outage.allows(network.now)
     network.now += 2.0
-    network.tries(*range(FEWEST_ENDPOINTS))
+    network.tries(*range(FEWEST_HOSTS))
     assert network.outage.probe_at - network.now == 5.0
 
 
@@ -187,7 +200,7 @@ def test_an_answer_to_a_request_from_before_ends_it_too():
 def test_what_came_to_nothing_while_it_was_down_is_held_against_nobody():
     network = Network()
     assert network.tries(0, outcome=TIMED_OUT) == [False]
-    network.tries(*range(1, 1 + 2 * FEWEST_ENDPOINTS))
+    network.tries(*range(1, 1 + 2 * FEWEST_HOSTS))
     assert network.is_down
     assert network.tries(50, 51, outcome=TIMED_OUT) == [True, True]
     assert network.tries(50, outcome=NO_NAME_SERVER) == [True]
@@ -196,8 +209,8 @@ def test_what_came_to_nothing_while_it_was_down_is_held_against_nobody():
     network.probes(ANSWER)
     url = "https://a.example/"
     late = {"now": network.now + 5, "probe": False}
-    assert network.outage.landed(EndpointId("a"), url, TIMED_OUT, started=began, **late)
-    assert not network.outage.landed(EndpointId("b"), url, TIMED_OUT, started=network.now + 1, **late)
+    assert network.outage.landed(url, TIMED_OUT, started=began, **late)
+    assert not network.outage.landed(url, TIMED_OUT, started=network.now + 1, **late)
 
 
 @pytest.mark.parametrize("kind", [ErrorClass.BLOCKED, ErrorClass.INTERNAL])
