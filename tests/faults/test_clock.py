@@ -6,23 +6,44 @@ import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests.kit import builders
 from tests.kit.clock import VirtualClock
 from tests.kit.daemon import running_daemon
-from tests.kit.engine import running_engine
+from tests.kit.engine import EngineUnderTest, running_engine
 from tests.kit.receiver import Receiver
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.endpoint import EndpointStatus
+from webhookd.core.ports import Head
 from webhookd.core.settings import DeliveryRules, RetryList
+from webhookd.errors import StoreUnavailableError
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 HOUR, DAY = 3600, 86_400
 RULES = DeliveryRules(jitter=0.1, retry=RetryList((30.0, 600.0)), give_up_after_seconds=3600.0, disable_after_days=2)
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 needs_faketime = pytest.mark.skipif(LIBRARY is None, reason="needs libfaketime: apt-get install --yes faketime")
+
+
+def refuse_heads(engine: EngineUnderTest) -> list[str]:
+    """Let the dispatcher and what it sends out be refused that reading; return the list of refusals to come."""
+    store: Any = engine.store
+    refusals: list[str] = []
+
+    class Refusing:
+        async def heads(self) -> list[Head]:
+            refusals.append("refused")
+            raise StoreUnavailableError("the queue is full")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+    for room in (engine.dispatcher, engine.dispatcher._forward):  # noqa: SLF001 - the seam itself is what is being cut
+        room._store = cast("Any", Refusing())  # noqa: SLF001
+    return refusals
 
 
 @pytest.mark.parametrize("seconds", [-HOUR, -5 * DAY, -50 * 365 * DAY])
@@ -40,6 +61,23 @@ async def test_within_a_run_nothing_waits_longer_than_its_schedule(
         assert len(engine.sender.attempts) == 2, "what is new goes at once"
         await clock.run_for(600 * 1.1)
         assert Counter(delivery.state for delivery in await engine.deliveries()) == {DeliveryState.DELIVERED: 2}
+
+
+async def test_a_step_that_falls_on_a_store_without_an_answer_ends_nothing(
+    clock: VirtualClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits is left as it is until the next start; what is new goes on."""
+    async with running_engine(clock, tmp_path, builders.endpoint(rules=RULES, declared=True)) as engine:
+        heads = refuse_heads(engine)
+        clock.step_wall(-HOUR)
+        engine.dispatcher.clock_stepped()
+        await clock.run_for(1)
+        assert heads == ["refused"]
+        assert not engine.dispatcher.failed.done()
+        await engine.accept()
+        await clock.run_for(1)
+        assert len(engine.sender.attempts) == 1
+    assert "deliveries.late" in [record.getMessage() for record in caplog.records]
 
 
 @pytest.mark.parametrize("seconds", [-HOUR, -5 * DAY])
