@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 from tests.kit.daemon import Daemon, running_daemon
 from tests.kit.database_files import PAGE_BYTES, Samples, make_samples, overwrite, put, root_page, snapshot
 from tests.kit.receiver import Receiver, Reply
+from webhookd.errors import StoreIOError, StoreMovedError
+from webhookd.store.sqlite.presence import Presence
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +125,60 @@ async def test_a_log_that_was_deleted_is_brought_into_the_file(tmp_path: Path) -
         await daemon.start()
         await daemon.settled()
         assert set(receiver.by_event()) == accepted
+
+
+@pytest.mark.long
+async def test_a_log_that_was_deleted_under_a_reader_can_be_had_from_that_reader(tmp_path: Path) -> None:
+    """What only the log has is not said to be in the file, and no restart goes on without it."""
+    async with Receiver() as receiver, running_daemon(tmp_path, to(receiver)) as daemon:
+        receiver.script(Reply(hang=True))
+        accepted = {(await daemon.send("order.completed", 0))["id"]}
+        log = daemon.database.with_name("webhookd.db-wal")
+        inode = log.stat().st_ino
+        reader = sqlite3.connect(f"file:{daemon.database}?mode=ro", uri=True, isolation_level=None)
+        try:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM events").fetchone() == (1,)
+            accepted |= {(await daemon.send("order.completed", {"number": number}))["id"] for number in range(20)}
+            log.unlink()
+            assert await handed_in(daemon) == 503
+            assert await daemon.wait() == 78
+            reason = said_last(daemon)["reason"]
+            assert reason.startswith(f"{log} was moved or deleted while in use, and a reader kept")
+            # As the message says.
+            (still_open,) = [fd for fd in Path("/proc/self/fd").iterdir() if is_file(fd, inode)]
+            copy = Path(shutil.copy(still_open, tmp_path / "rescued"))
+        finally:
+            reader.close()
+        copy.rename(log)
+        receiver.script(200)
+        await daemon.start()
+        await daemon.settled()
+        assert set(receiver.by_event()) == accepted
+
+
+def is_file(descriptor: Path, inode: int) -> bool:
+    try:
+        return descriptor.stat().st_ino == inode
+    except FileNotFoundError:
+        return False
+
+
+def test_a_disk_that_does_not_say_is_not_a_file_that_is_gone(tmp_path: Path, samples: Samples) -> None:
+    """A restart may help against the one; it must not follow the other."""
+    put(samples.closed, tmp_path / "webhookd.db")
+    presence = Presence(tmp_path / "webhookd.db")
+    db = sqlite3.connect(":memory:")
+    try:
+        loop = tmp_path / "loop"
+        loop.symlink_to(loop)
+        (tmp_path / "webhookd.db").unlink()
+        with pytest.raises(StoreMovedError):
+            presence.require(db)
+        # ELOOP, as an example of any error but that nothing is there.
+        (tmp_path / "webhookd.db").symlink_to(loop)
+        with pytest.raises(StoreIOError, match="cannot look at") as raised:
+            presence.require(db)
+        assert raised.value.exit_code == os.EX_IOERR
+    finally:
+        db.close()

@@ -7,12 +7,13 @@ import sqlite3
 
 from webhookd.core.settings import MIB
 from webhookd.store.sqlite.room import Room
+from webhookd.store.sqlite.session import patience
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_BYTES = 4 * MIB
 TRUNCATE_BYTES = 64 * MIB
-_TRUNCATE_PATIENCE_MS = 100
+_TRUNCATE_PATIENCE_SECONDS = 0.1
 _FRAME_BYTES = 4096 + 24
 _CHECKPOINT_FRAMES = CHECKPOINT_BYTES // _FRAME_BYTES
 
@@ -80,9 +81,5 @@ class Checkpointer:
 
     def _truncate(self, db: sqlite3.Connection) -> None:
         # A reader that never ends, such as a replica's, must not hold up the commits behind this for long.
-        (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
-        db.execute(f"PRAGMA busy_timeout = {_TRUNCATE_PATIENCE_MS}").fetchall()
-        try:
+        with patience(db, _TRUNCATE_PATIENCE_SECONDS):
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        finally:
-            db.execute(f"PRAGMA busy_timeout = {patience_ms}").fetchall()

@@ -14,6 +14,7 @@ from webhookd.core.ports import Space
 from webhookd.core.settings import KIB, Storage
 from webhookd.errors import StoreError, StoreFullError, StoreUnavailableError
 from webhookd.store.sqlite.failures import ends_the_writer, failed_to_write, translate
+from webhookd.store.sqlite.session import patience
 
 log = logging.getLogger(__name__)
 
@@ -141,17 +142,14 @@ class Room:
 
 def is_locked(db: sqlite3.Connection) -> bool:
     """Say whether another process holds the lock for writing; does not wait for it."""
-    (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
-    db.execute("PRAGMA busy_timeout = 0").fetchall()
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-            return True
-        raise
-    finally:
-        db.execute(f"PRAGMA busy_timeout = {patience_ms}").fetchall()
+    with patience(db, 0):
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                return True
+            raise
     return False
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar, cast
 from urllib.parse import quote
@@ -97,6 +98,17 @@ def connect(address: str, pragmas: str = "") -> sqlite3.Connection:
 def connect_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     """Open the connection that makes every commit and every checkpoint."""
     return connect(uri(path, mode="rwc" if create else "rw"), _WRITER)
+
+
+@contextlib.contextmanager
+def patience(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """Wait this long, instead of BUSY_TIMEOUT_SECONDS, for what others have locked."""
+    (before_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
+    db.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}").fetchall()
+    try:
+        yield
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {before_ms}").fetchall()
 
 
 async def open_writer(path: Path) -> Session:
