@@ -6,10 +6,10 @@ import asyncio
 import queue
 import socket
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, auto
 
 from webhookd.core.attempt import ErrorClass
 from webhookd.net.failures import AttemptFailedError, lookup_failure
@@ -21,33 +21,33 @@ Lookup = Callable[[str], list[SockAddr]]
 
 LOOKUP_SECONDS = 5.0
 """Longest an attempt waits for a lookup, in the queue and on its thread together."""
-PROMPT_LOOKUPS = 16
+PROMPT_LOOKUPS = 64
 """Lookups that run at once, not counting those older than `PROMPT_SECONDS`: these hang, and must not block the rest."""
+RESERVED_LOOKUPS = 8
+"""How many of `PROMPT_LOOKUPS` each standing has to itself; the rest is for whoever comes first."""
 PROMPT_SECONDS = 0.25
 MAX_THREADS = 256
+RESERVED_THREADS = 16
+"""How many of `MAX_THREADS` each standing has to itself, against lookups that hang for long."""
 NAMES = 16_384
 """Names of which it is remembered how long their last lookup took; the one asked for longest ago goes first."""
-IDLE_THREADS = PROMPT_LOOKUPS
+IDLE_THREADS = 16
 LOOKUPS_PER_NAME = 2
 """An endpoint has one name, so this bounds its lookups too; the second starts only when the first is overdue."""
 
 
-class _Standing(IntEnum):
-    """What is known of a name; lookups of a lower one start first."""
+class _Standing(Enum):
+    """What is known of a name. None waits for another, or a name that was slow once could stay so for good."""
 
-    PROMPT = 0
-    UNKNOWN = 1
-    SLOW = 2
-
-
-# How many eighths of `PROMPT_LOOKUPS` and of `MAX_THREADS` may be in use for a lookup to start. Names that hang, and
-# those of which nothing is known, leave room for the ones that were answered at once the last time.
-_EIGHTHS = {_Standing.PROMPT: (12, 8), _Standing.UNKNOWN: (8, 7), _Standing.SLOW: (4, 6)}
+    PROMPT = auto()
+    UNKNOWN = auto()
+    SLOW = auto()
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
     host: str
+    standing: _Standing
     started_at: float | None = None
     waiters: set[asyncio.Future[list[SockAddr]]] = field(default_factory=set)
 
@@ -66,8 +66,9 @@ def system_lookup(host: str) -> list[SockAddr]:
 class Resolver:
     """Shares lookups by name; of an answer nothing is remembered but whether it came at once.
 
-    Names that hang start behind those that do not, and never take all threads. Belongs to one loop. Jobs that wait are
-    bounded by the attempts in flight: one without a waiter is dropped.
+    Prompt, slow and unknown names queue apart, in the order they are asked for, and each kind has lookups and threads
+    that the others cannot take. Belongs to one loop. Jobs that wait are bounded by the attempts in flight: one without
+    a waiter is dropped.
     """
 
     def __init__(self, lookup: Lookup = system_lookup) -> None:
@@ -76,7 +77,7 @@ class Resolver:
         self._by_name: dict[str, list[_Job]] = {}
         self._waiting: dict[_Standing, deque[_Job]] = {standing: deque() for standing in _Standing}
         self._was_prompt: OrderedDict[str, bool] = OrderedDict()
-        self._running: set[_Job] = set()
+        self._running: dict[_Job, None] = {}
         self._handoff: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = 0
         self._recheck: asyncio.TimerHandle | None = None
@@ -85,9 +86,11 @@ class Resolver:
     async def resolve(self, host: str, *, timeout_seconds: float) -> list[SockAddr]:
         """Return every address of `host` with port 0, in the system's order; never an empty list.
 
-        Waits no longer than `timeout_seconds` or `LOOKUP_SECONDS`. Raises AttemptFailedError (dns, timeout, local).
+        Waits no longer than `timeout_seconds` or `LOOKUP_SECONDS`. Raises AttemptFailedError: dns, timeout, local; a
+        lookup that waited in our own queue for longer than it was given to answer is local.
         """
         loop = self._loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         limit = min(timeout_seconds, LOOKUP_SECONDS)
         job = self._join(host)
         waiter: asyncio.Future[list[SockAddr]] = loop.create_future()
@@ -97,10 +100,7 @@ class Resolver:
             async with asyncio.timeout(limit):
                 found = await waiter
         except TimeoutError:
-            if job.started_at is not None and loop.time() - job.started_at >= PROMPT_SECONDS:
-                self._remember(host, prompt=False)
-            text = f"no answer within {limit:g} s (looking up {host})"
-            raise AttemptFailedError(ErrorClass.TIMEOUT, text, no_way=True) from None
+            raise self._too_late(job, asked_at, limit) from None
         finally:
             job.waiters.discard(waiter)
         if not found:
@@ -116,15 +116,27 @@ class Resolver:
         for _ in range(self._threads):
             self._handoff.put(None)
 
+    def _too_late(self, job: _Job, asked_at: float, limit: float) -> AttemptFailedError:
+        now = asyncio.get_running_loop().time()
+        if job.started_at is not None and now - job.started_at >= PROMPT_SECONDS:
+            self._remember(job.host, prompt=False)
+        # Where this one is the second, the name has not answered the first: that is the name's doing, not the queue's.
+        first = self._by_name.get(job.host, [job])[0]
+        if first.started_at is None or first.started_at - asked_at > now - first.started_at:
+            text = f"too many lookups under way, none was left for this one within {limit:g} s (looking up {job.host})"
+            return AttemptFailedError(ErrorClass.LOCAL, text, no_way=False)
+        text = f"no answer within {limit:g} s (looking up {job.host})"
+        return AttemptFailedError(ErrorClass.TIMEOUT, text, no_way=True)
+
     def _join(self, host: str) -> _Job:
         jobs = self._by_name.setdefault(host, [])
         overdue = False
         if jobs and self._loop is not None and (started_at := jobs[-1].started_at) is not None:
             overdue = self._loop.time() - started_at >= LOOKUP_SECONDS
         if not jobs or (overdue and len(jobs) < LOOKUPS_PER_NAME):
-            job = _Job(host)
+            job = _Job(host, self._standing(host))
             jobs.append(job)
-            self._waiting[self._standing(host)].append(job)
+            self._waiting[job.standing].append(job)
             return job
         return jobs[-1]
 
@@ -151,32 +163,30 @@ class Resolver:
 
     def _start_jobs(self) -> None:
         loop = self._loop
-        if loop is None or self._closed:
+        if loop is None or self._closed or not any(self._waiting.values()):
             return
         now = loop.time()
-        prompt = sorted(
-            job.started_at
-            for job in self._running
-            if job.started_at is not None and now - job.started_at < PROMPT_SECONDS
-        )
-        hanging = len(self._running) - len(prompt)
+        prompt = [job for job in self._running if job.started_at is None or now - job.started_at < PROMPT_SECONDS]
+        lookups = Counter(job.standing for job in prompt)
+        threads = Counter(job.standing for job in self._running)
         for standing, waiting in self._waiting.items():
-            at_once, threads = _EIGHTHS[standing]
-            most_prompt = PROMPT_LOOKUPS * at_once // 8
-            if standing is not _Standing.SLOW:
-                # As many again as hang: each round doubles, so that a queue of names that hang is through in a second.
-                most_prompt = max(most_prompt, hanging)
-            while waiting and len(prompt) < most_prompt and len(self._running) < MAX_THREADS * threads // 8:
+            while (
+                waiting
+                and lookups[standing] < _room(standing, lookups, PROMPT_LOOKUPS, RESERVED_LOOKUPS)
+                and threads[standing] < _room(standing, threads, MAX_THREADS, RESERVED_THREADS)
+            ):
                 job = waiting.popleft()
                 if not job.waiters:
                     self._forget(job)
                     continue
                 job.started_at = now
-                prompt.append(now)
-                self._running.add(job)
+                lookups[standing] += 1
+                threads[standing] += 1
+                prompt.append(job)
+                self._running[job] = None
                 self._hand_over(job)
         if any(self._waiting.values()) and prompt and self._recheck is None:
-            self._recheck = loop.call_at(prompt[0] + PROMPT_SECONDS, self._recheck_now)
+            self._recheck = loop.call_at((prompt[0].started_at or now) + PROMPT_SECONDS, self._recheck_now)
 
     def _recheck_now(self) -> None:
         self._recheck = None
@@ -194,7 +204,7 @@ class Resolver:
         self._handoff.put(job)
 
     def _finished(self, job: _Job, result: list[SockAddr] | Exception) -> None:
-        self._running.discard(job)
+        self._running.pop(job, None)
         if self._loop is not None and job.started_at is not None:
             self._remember(job.host, prompt=self._loop.time() - job.started_at < PROMPT_SECONDS)
         self._forget(job)
@@ -230,3 +240,8 @@ class Resolver:
         except RuntimeError:
             return False
         return True
+
+
+def _room(standing: _Standing, under_way: Counter[_Standing], most: int, reserved: int) -> int:
+    """Return how many of one standing may be under way: what the others neither use nor have to themselves."""
+    return most - sum(max(under_way[other], reserved) for other in _Standing if other is not standing)

@@ -4,24 +4,25 @@ import asyncio
 import errno
 import socket
 import threading
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
 from webhookd.core.attempt import ErrorClass
 from webhookd.net import resolver as module
 from webhookd.net.failures import AttemptFailedError
-from webhookd.net.resolver import IDLE_THREADS, PROMPT_LOOKUPS, Resolver, system_lookup
+from webhookd.net.resolver import IDLE_THREADS, PROMPT_LOOKUPS, RESERVED_LOOKUPS, Resolver, system_lookup
 
 HERE = [(socket.AF_INET, ("192.0.2.7", 0))]
 
 
 class NameServer:
-    """Answers by a table; a name under `hang.` blocks its thread until the test ends."""
+    """Answers by a table, after the seconds in `takes`; a name under `hang.` blocks its thread until the test ends."""
 
     def __init__(self):
         self.asked = []
         self.answers = {}
+        self.takes = {}
         self.release = threading.Event()
         self.most_at_once = 0
         self._at_once = 0
@@ -35,6 +36,7 @@ class NameServer:
         try:
             if host.startswith("hang."):
                 self.release.wait(10)
+            sleep(self.takes.get(host, 0))
             answer = self.answers.get(host, HERE)
             if isinstance(answer, Exception):
                 raise answer
@@ -56,6 +58,11 @@ async def resolver(names):
     resolver = Resolver(names)
     yield resolver
     resolver.close()
+
+
+def let(monkeypatch, *, threads, reserved=1):
+    monkeypatch.setattr(module, "MAX_THREADS", threads)
+    monkeypatch.setattr(module, "RESERVED_THREADS", reserved)
 
 
 async def failure_of(awaitable):
@@ -99,16 +106,16 @@ async def test_a_hung_name_does_not_delay_another(resolver):
     await asyncio.gather(*hung, return_exceptions=True)
 
 
-async def test_only_so_many_lookups_run_at_once(resolver, names):
-    waiting = [
-        asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(PROMPT_LOOKUPS * 2)
-    ]
-    await until(lambda: len(names.asked) == PROMPT_LOOKUPS)
+async def test_only_so_many_lookups_run_at_once(resolver, names, monkeypatch):
+    monkeypatch.setattr(module, "PROMPT_SECONDS", 60.0)
+    most = PROMPT_LOOKUPS - 2 * RESERVED_LOOKUPS
+    waiting = [asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(2 * most)]
+    await until(lambda: len(names.asked) == most)
     await asyncio.sleep(0.02)
-    assert len(names.asked) == PROMPT_LOOKUPS
+    assert len(names.asked) == most
     names.release.set()
     await asyncio.gather(*waiting)
-    assert names.most_at_once <= PROMPT_LOOKUPS
+    assert names.most_at_once <= most
 
 
 async def test_lookups_that_hang_stop_counting(resolver, monkeypatch):
@@ -123,7 +130,7 @@ async def test_lookups_that_hang_stop_counting(resolver, monkeypatch):
 
 async def test_hung_threads_are_bounded(resolver, names, monkeypatch):
     monkeypatch.setattr(module, "PROMPT_SECONDS", 0.0)
-    monkeypatch.setattr(module, "MAX_THREADS", 16)
+    let(monkeypatch, threads=16)
     waiting = [asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(40)]
     await until(lambda: len(names.asked) == 14)
     await asyncio.sleep(0.02)
@@ -136,7 +143,7 @@ async def test_hung_threads_are_bounded(resolver, names, monkeypatch):
 async def test_a_name_that_was_answered_at_once_finds_room_when_others_hold_all_that_is_theirs(
     resolver, names, monkeypatch
 ):
-    monkeypatch.setattr(module, "MAX_THREADS", 16)
+    let(monkeypatch, threads=16)
     await resolver.resolve("a.example", timeout_seconds=1)
     hung = [asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(40)]
     await until(lambda: len(names.asked) == 15)
@@ -150,7 +157,7 @@ async def test_a_name_that_was_answered_at_once_finds_room_when_others_hold_all_
 
 async def test_names_that_hung_leave_threads_to_those_that_did_not(resolver, names, monkeypatch):
     monkeypatch.setattr(module, "PROMPT_SECONDS", 0.02)
-    monkeypatch.setattr(module, "MAX_THREADS", 8)
+    let(monkeypatch, threads=8)
     slow = [f"hang.{n}" for n in range(7)]
     for name in slow:
         names.release.clear()
@@ -168,16 +175,100 @@ async def test_names_that_hung_leave_threads_to_those_that_did_not(resolver, nam
     await asyncio.gather(*hung)
 
 
-async def test_names_that_hang_are_through_in_doubling_rounds(resolver, names, monkeypatch):
-    monkeypatch.setattr(module, "PROMPT_LOOKUPS", 2)
-    monkeypatch.setattr(module, "PROMPT_SECONDS", 0.05)
-    begun = monotonic()
-    waiting = [asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(128)]
-    await until(lambda: len(names.asked) == 128)
-    # Two at a time would take more than three seconds.
-    assert monotonic() - begun < 1.5
+async def test_two_hundred_names_that_hang_are_all_asked_for_in_time(resolver, names):
+    waiting = [asyncio.ensure_future(resolver.resolve(f"hang.{n}", timeout_seconds=5)) for n in range(200)]
+    # Sixteen at a time would take more than three seconds.
+    await until(lambda: len(names.asked) == 200)
     names.release.set()
     await asyncio.gather(*waiting)
+
+
+@pytest.fixture
+async def prompt_load(resolver, names, monkeypatch):
+    """Keep more lookups of prompt names under way and waiting than may run at once, for as long as the test takes."""
+    monkeypatch.setattr(module, "PROMPT_LOOKUPS", 16)
+    monkeypatch.setattr(module, "RESERVED_LOOKUPS", 2)
+    load = [f"load{n}.example" for n in range(32)]
+    await asyncio.gather(*(resolver.resolve(name, timeout_seconds=5) for name in load))
+    names.takes.update(dict.fromkeys(load, 0.1))
+
+    async def ask_again_and_again(name):
+        while True:
+            await resolver.resolve(name, timeout_seconds=5)
+
+    async def begin():
+        tasks.extend(asyncio.ensure_future(ask_again_and_again(name)) for name in load)
+        await asyncio.sleep(0.3)
+
+    tasks = []
+    yield begin
+    for task in tasks:
+        assert not task.done()
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_name_that_was_slow_once_is_not_starved_by_those_that_are_prompt(
+    resolver, names, prompt_load, monkeypatch
+):
+    monkeypatch.setattr(module, "PROMPT_SECONDS", 0.5)
+    names.takes["once.example"] = 0.6
+    await resolver.resolve("once.example", timeout_seconds=5)
+    names.takes["once.example"] = 0.0
+    await prompt_load()
+    assert await resolver.resolve("once.example", timeout_seconds=2) == HERE
+
+
+async def test_a_new_name_is_not_starved_by_those_that_are_prompt(resolver, prompt_load, monkeypatch):
+    monkeypatch.setattr(module, "PROMPT_SECONDS", 0.5)
+    await prompt_load()
+    assert await resolver.resolve("new.example", timeout_seconds=2) == HERE
+
+
+async def test_names_of_one_standing_start_in_the_order_they_are_asked_for(resolver, names, monkeypatch):
+    let(monkeypatch, threads=3)
+    asked = ["hang.example", *(f"{n}.example" for n in range(20))]
+    waiting = [asyncio.ensure_future(resolver.resolve(name, timeout_seconds=5)) for name in asked]
+    await until(lambda: names.asked)
+    names.release.set()
+    await asyncio.gather(*waiting)
+    assert names.asked == asked
+
+
+async def test_a_lookup_that_only_waited_in_our_queue_is_our_own_failure(resolver, names, monkeypatch):
+    let(monkeypatch, threads=3)
+    hung = asyncio.ensure_future(resolver.resolve("hang.example", timeout_seconds=5))
+    await until(lambda: names.asked)
+    failure = await failure_of(resolver.resolve("late.example", timeout_seconds=0.05))
+    assert (failure.kind, failure.no_way) == (ErrorClass.LOCAL, False)
+    assert failure.text == (
+        "too many lookups under way, none was left for this one within 0.05 s (looking up late.example)"
+    )
+    names.release.set()
+    await hung
+
+
+async def test_a_lookup_that_started_right_before_the_deadline_is_our_own_failure(resolver, names, monkeypatch):
+    let(monkeypatch, threads=3)
+    names.takes["long.example"] = 0.7
+    first = asyncio.ensure_future(resolver.resolve("long.example", timeout_seconds=5))
+    await until(lambda: names.asked)
+    failure = await failure_of(resolver.resolve("hang.late", timeout_seconds=1.0))
+    assert names.asked == ["long.example", "hang.late"]
+    assert failure.kind is ErrorClass.LOCAL
+    await first
+
+
+async def test_a_second_lookup_in_the_queue_is_the_failure_of_the_name_that_did_not_answer_the_first(
+    resolver, names, monkeypatch
+):
+    let(monkeypatch, threads=3, reserved=1)
+    monkeypatch.setattr(module, "LOOKUP_SECONDS", 0.03)
+    monkeypatch.setattr(module, "PROMPT_SECONDS", 60.0)
+    for _ in range(2):
+        failure = await failure_of(resolver.resolve("hang.example", timeout_seconds=5))
+        assert (failure.kind, failure.no_way) == (ErrorClass.TIMEOUT, True)
+    assert names.asked == ["hang.example"]
 
 
 async def test_what_is_remembered_of_names_is_bounded(resolver, monkeypatch):
@@ -189,7 +280,7 @@ async def test_what_is_remembered_of_names_is_bounded(resolver, monkeypatch):
 
 async def test_a_lookup_that_has_not_started_is_not_overdue(resolver, names, monkeypatch):
     monkeypatch.setattr(module, "LOOKUP_SECONDS", 0.03)
-    monkeypatch.setattr(module, "MAX_THREADS", 2)
+    let(monkeypatch, threads=3)
     hung = asyncio.ensure_future(resolver.resolve("hang.example", timeout_seconds=5))
     await until(lambda: names.asked)
     for _ in range(3):
