@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -71,8 +71,8 @@ async def _serve(config_path: Path | None, settings: Settings) -> None:
     """
     # What is built at the start lives as long as the process: it is neither collected nor looked at again.
     gc.disable()
+    daemon = Daemon(config_path, settings)
     try:
-        daemon = Daemon(config_path, settings)
         await daemon.start()
         gc.freeze()
         gc.enable()
@@ -83,6 +83,8 @@ async def _serve(config_path: Path | None, settings: Settings) -> None:
         if isinstance(error, StoreUnavailableError | StoreCorruptError) and str(settings.storage.path) not in reason:
             reason = f"{settings.storage.path}: {reason}"
         log.critical("daemon.failed", extra={"fields": {"reason": reason, "exit_code": error.exit_code}})
+        if error.exit_code != WebhookdError.exit_code:
+            daemon.end_life()
         _exit_now(error.exit_code)
     except MemoryError:
         with contextlib.suppress(MemoryError):
@@ -105,6 +107,7 @@ class Daemon:
         self._supervised: set[asyncio.Future[Any]] = set()
         self._wants_reload = asyncio.Event()
         self._reload_failure: str | None = None
+        self.end_life: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Bring everything up, in the order in which it depends on each other; READY comes last."""
@@ -117,6 +120,7 @@ class Daemon:
         self._say_what_is_in_force(network)
 
         self.store = await self._open_store()
+        self.end_life = self.store.end_life
         self._ids = IdGenerator(highest=await self.store.highest_id())
         self.endpoints = LiveEndpoints()
         schema = config.Schema(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -59,6 +60,21 @@ async def test_after_three_crashes_within_a_minute_every_endpoint_begins_with_on
         assert not (daemon.database.parent / NAME).exists()
         await daemon.start()
         await receiver.wait_for(1 + 4)
+
+
+async def test_starts_that_something_else_prevents_are_no_crashes(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = {"address": f"tcp:127.0.0.1:{other.getsockname()[1]}", "role": "operate"}
+        async with running_daemon(tmp_path, {"listen": [taken]}, start=False) as daemon:
+            for _ in range(3):
+                await daemon.start(ready=False)
+                assert await daemon.wait() == 75
+            assert daemon.database.exists()
+            other.close()
+            await daemon.start()
+            assert daemon.log_entries("crashes.noted") == []
 
 
 def test_only_three_crashes_within_a_minute_count(tmp_path: Path) -> None:

@@ -280,8 +280,12 @@ class SqliteStore:
         await self._outbox.close()
         await self._history.close()
         await self._writer.close()
-        self._lives.end()
+        self.end_life()
         self._lock.release()
+
+    def end_life(self) -> None:
+        """Note that the process ends for a reason of which it knows, which is no crash; nothing is closed by that."""
+        self._lives.end()
 
     def _change(self, apply: Callable[[sqlite3.Connection], object], *, rows: int = 1) -> Awaitable:  # type: ignore[type-arg]
         return self._writer.submit(Change(apply=apply, rows=rows, answer=new_answer()))
