@@ -23,7 +23,10 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def many(count: int, rules: DeliveryRules = RULES) -> list[EndpointDefinition]:
-    return [builders.endpoint(f"e{number}", rules=rules, declared=True) for number in range(count)]
+    return [
+        builders.endpoint(f"e{number}", url=f"https://h{number}.example/", rules=rules, declared=True)
+        for number in range(count)
+    ]
 
 
 async def fail_all(clock: VirtualClock, path: Path, definitions: list[EndpointDefinition], *, events: int) -> None:

@@ -16,7 +16,9 @@ from typing import Any
 from webhookd import daemon
 from webhookd.cli import main
 from webhookd.core.delivery import Work
+from webhookd.core.lanes import Lane
 from webhookd.engine.outage import NetworkWatch
+from webhookd.engine.station import Station
 from webhookd.net.sender import HttpSender
 
 BLOCKED_SECONDS = 60.0
@@ -89,14 +91,14 @@ def _blocked_writer(trigger: Path) -> None:
 
 
 def _dead_dispatcher(trigger: Path) -> None:
-    allows = NetworkWatch.allows
+    next_of = NetworkWatch.next_of
 
-    def failing(self: NetworkWatch, now: float) -> bool:
+    def failing(self: NetworkWatch, lane: Lane, now: float) -> Station | None:
         if trigger.exists():
             raise LookupError("scripted")
-        return allows(self, now)
+        return next_of(self, lane, now)
 
-    NetworkWatch.allows = failing  # type: ignore[method-assign]
+    NetworkWatch.next_of = failing  # type: ignore[method-assign]
 
 
 def _run() -> None:

@@ -30,7 +30,7 @@ class Network:
         """Let endpoints be tried one after the other; return which of these are not held against them."""
         return [
             self.outage.landed(
-                f"https://{host or f'host-{number}.example'}/hook",
+                f"https://{host or f'host-{number}.example'}/{number}",
                 outcome,
                 now=self.now,
                 started=self.now,
