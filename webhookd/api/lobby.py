@@ -30,7 +30,10 @@ CHUNK_OVERHEAD_BYTES = 64 * KIB
 
 
 SLOW_SECONDS = 1.0
-"""How long a request may take to arrive, or an answer to leave, before its connection may have to make room."""
+"""How long a request may take to arrive, or an answer to leave, before its connection may have to make room.
+
+Who has been idle for as long goes before, who is idle for less after: that one is about to hand something in.
+"""
 
 
 class Observer(Protocol):
@@ -123,12 +126,18 @@ class Lobby:
         return room
 
     def evict(self) -> bool:
-        """Close the connection that has been slow for longest, else the one idle for longest; False without either.
+        """Close the connection that can best be spared; False where every one is busy.
 
-        The slow ones go first: who means to fill all places leaves something unfinished on each, up to its deadline.
+        That is the one idle for longest, which loses nothing. Once none has been idle for SLOW_SECONDS, the one that
+        has been slow for longest goes: who means to fill all places leaves something unfinished on each, and must not
+        push out those who have only just come.
         """
-        slowest = self._oldest(lambda guest: guest.slow_since, until=self.now - SLOW_SECONDS)
-        oldest = slowest or self._oldest(lambda guest: guest.idle_since, until=self.now)
+        late = self.now - SLOW_SECONDS
+        oldest = (
+            self._oldest(lambda guest: guest.idle_since, until=late)
+            or self._oldest(lambda guest: guest.slow_since, until=late)
+            or self._oldest(lambda guest: guest.idle_since, until=self.now)
+        )
         if oldest is None:
             return False
         del self.guests[oldest]

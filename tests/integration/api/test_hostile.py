@@ -291,15 +291,28 @@ async def test_where_nobody_is_idle_the_newcomer_is_503(client, house):
     assert (await busy[0].answer()).status == 202
 
 
-async def test_who_is_slow_to_send_makes_room_before_who_is_idle(client):
-    await client.serve(patience=Patience(connections=3, tick_seconds=0.01))
-    idle = await client.wire()
+async def test_who_has_been_idle_makes_room_before_who_is_slow_to_send(client):
+    await client.serve(patience=Patience(connections=2, tick_seconds=0.01))
+    slow, idle = [await client.wire() for _ in range(2)]
+    await slow.send(EVENT[:-1])
     assert (await idle.ask(EVENT)).status == 202
+    await asyncio.sleep(SLOW_SECONDS + 0.1)
+    newcomer = await client.wire()
+    assert (await newcomer.ask(EVENT)).status == 202
+    assert await idle.end() == b""
+    await slow.send(EVENT[-1:])
+    assert (await slow.answer()).status == 202
+
+
+async def test_who_is_slow_to_send_makes_room_before_who_has_just_come(client):
+    await client.serve(patience=Patience(connections=3, tick_seconds=0.01))
     slow = [await client.wire() for _ in range(2)]
     await slow[0].send(START)
     await asyncio.sleep(0.05)
     await slow[1].send(EVENT[:-1])
     await asyncio.sleep(SLOW_SECONDS + 0.1)
+    idle = await client.wire()
+    assert (await idle.ask(EVENT)).status == 202
     newcomers = []
     for wire in slow:
         newcomers.append(await client.wire())
