@@ -49,6 +49,8 @@ def _brought_in(db: sqlite3.Connection) -> bool:
 
     A read that began before the last commits holds them up, in this process or in another.
     """
+    frames: int
+    moved: int
     with patience(db, _RESCUE_SECONDS):
         _, frames, moved = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     # Both are -1 where somebody else was about it. All may have been moved although the log could not be cut.
