@@ -24,8 +24,6 @@ from bench.subjects import Endpoint
 from bench.throughput import LIMIT_SECONDS, in_turn
 
 ENDPOINTS = 1000
-RAMP_SECONDS = 12.0
-"""After a start the daemon opens its lanes slowly; both databases are measured after that."""
 _SCENE = Scene(endpoints=[Endpoint(type=type_of(number)) for number in range(ENDPOINTS)])
 
 
@@ -70,7 +68,7 @@ async def _measure(plan: Plan, directory: Path, pending: int) -> dict[str, float
     begun = monotonic()
     async with staged("daemon", plan, directory, _SCENE, profile=plan.profile) as stage:
         ready_seconds = monotonic() - begun
-        await asyncio.sleep(RAMP_SECONDS)
+        await stage.lanes_open()
         before = await stage.receiver.ask("count")
         load = await stage.hand_in(plan.events, types=ENDPOINTS, deliveries=0 if pending else None)
         after = await stage.receiver.ask("count")

@@ -44,6 +44,7 @@ async def _run(plan: Plan) -> Report:
 async def _measure(plan: Plan, directory: Path, events: int) -> dict[str, float]:
     scene = Scene(endpoints=[Endpoint(path=f"/hook/{number}") for number in range(ENDPOINTS)], receiver=("--by-path",))
     async with staged("daemon", plan, directory, scene, profile=plan.profile) as stage:
+        await stage.lanes_open()
         await stage.warm_up(_WARM_UP, deliveries=_WARM_UP * ENDPOINTS)
         cpu_before = stage.subject.cpu_seconds()
         load = await stage.hand_in(events, deliveries=events * ENDPOINTS)

@@ -54,6 +54,7 @@ async def _measure(plan: Plan, directory: Path) -> dict[str, float]:
     events = RATE * plan.seconds
     healthy = sum(number % ENDPOINTS % EVERY_TARPIT != 0 for number in range(events))
     async with staged("daemon", plan, directory, scene, profile=plan.profile) as stage:
+        await stage.lanes_open()
         load = await stage.hand_in(events, rate=RATE, types=ENDPOINTS, times=True, deliveries=healthy)
         seen = await stage.receiver.ask("report")
     if load["refused"] or seen["duplicates"] or seen["complaints"] or seen["requests"] != healthy:

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 WARM_UP_EVENTS = 1000
 """Handed in before the clock starts, so that neither connections, nor statements, nor code are new."""
+LANES_OPEN_SECONDS = 11.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,10 @@ class Stage:
         if deliveries != 0:
             await self.receiver.ask(f"await {events if deliveries is None else deliveries}")
         return report
+
+    async def lanes_open(self) -> None:
+        """Wait until the daemon may send as much at once as it ever will; after a start it opens its lanes slowly."""
+        await asyncio.sleep(LANES_OPEN_SECONDS)
 
     async def warm_up(self, events: int = WARM_UP_EVENTS, **options: float) -> None:
         """Hand in what does not count, and wait until all of it is done with."""
