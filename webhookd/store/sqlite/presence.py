@@ -54,7 +54,7 @@ def _brought_in(db: sqlite3.Connection) -> bool:
     with patience(db, _RESCUE_SECONDS):
         _, frames, moved = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     # Both are -1 where somebody else was about it. All may have been moved although the log could not be cut.
-    return bool(0 <= frames == moved)
+    return 0 <= frames == moved
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:
