@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -11,6 +13,11 @@ from hypothesis import settings
 
 from tests.kit import daemon
 from tests.kit.clock import VirtualClock
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell leaves it for what runs in the background; commands that are to be ended by it would ignore it too.
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine that is busy with something else is no failure of the property.
 settings.register_profile("webhookd", deadline=None, print_blob=True)

@@ -60,6 +60,7 @@ def run(config_path: Path | None) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config_path, settings))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # It has been obeyed, and the loop that heard of it is closed.
     logs.flush(_LOG_FLUSH_SECONDS)
     return 0
 
