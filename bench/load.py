@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable
@@ -28,6 +27,7 @@ import uvloop
 
 from bench import sample
 from bench.framing import measure
+from bench.processes import say
 
 
 class Load:
@@ -231,7 +231,7 @@ def main() -> None:
         return report
 
     uvloop.install()
-    sys.stdout.write(json.dumps(asyncio.run(bounded())) + "\n")
+    say(asyncio.run(bounded()))
 
 
 if __name__ == "__main__":

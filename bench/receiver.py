@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import ssl
 import sys
 from resource import RUSAGE_SELF, getrusage
@@ -25,6 +24,7 @@ import uvloop
 
 from bench import sample
 from bench.framing import header, measure
+from bench.processes import say
 
 PATIENCE_SECONDS = 10.0
 TARPIT_SECONDS = 14.0
@@ -164,8 +164,7 @@ async def obey(tally: Tally) -> None:
                 answer = tally.report()
             case _:
                 raise ValueError(f"not a command: {line!r}")
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        say(answer)
 
 
 async def serve(status: int, tally: Tally, tls: ssl.SSLContext | None) -> None:
@@ -174,8 +173,7 @@ async def serve(status: int, tally: Tally, tls: ssl.SSLContext | None) -> None:
     answer = b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Acknowledger(tally, answer), "127.0.0.1", 0, backlog=1024, ssl=tls)
-    sys.stdout.write(json.dumps({"port": server.sockets[0].getsockname()[1]}) + "\n")
-    sys.stdout.flush()
+    say({"port": server.sockets[0].getsockname()[1]})
     await obey(tally)
 
 

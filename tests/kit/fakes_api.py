@@ -6,9 +6,10 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.kit.values import replace
 from webhookd.api import Api, Patience, bind
 from webhookd.core.attempt import Attempt, AttemptNotice, Outcome
 from webhookd.core.delivery import Delivery, DeliveryState
@@ -102,7 +103,7 @@ def an_event(number: int = 1 << 40, **changes: object) -> Event:
         payload=b'{"n": 1}',
         accepted_at_ms=EPOCH_MS + 1234,
     )
-    return replace(event, **changes)  # type: ignore[arg-type]
+    return replace(event, **changes)
 
 
 def a_delivery(number: int = 1 << 41, **changes: object) -> Delivery:
@@ -123,7 +124,7 @@ def a_delivery(number: int = 1 << 41, **changes: object) -> Delivery:
         due_at_ms=EPOCH_MS + 5000,
         finished_at_ms=None,
     )
-    return replace(delivery, **changes)  # type: ignore[arg-type]
+    return replace(delivery, **changes)
 
 
 class FakeHistory:

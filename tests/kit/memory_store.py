@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from bisect import insort
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
 
+from tests.kit.values import replace
 from webhookd.core.attempt import Attempt, Trigger
 from webhookd.core.delivery import Delivery, DeliveryState, EndReason, Work
 from webhookd.core.endpoint import EndpointRecord, EndpointStatus, Health

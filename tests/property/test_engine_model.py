@@ -9,7 +9,7 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 from tests.kit import builders
 from tests.kit.clock import VirtualClock
 from tests.kit.engine import EngineUnderTest, SimpleSchema
+from tests.kit.values import replace
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome, Trigger
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.event import Draft

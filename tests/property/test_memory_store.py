@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from tests.kit import builders
 from tests.kit.clock import START_MS, VirtualClock
 from tests.kit.memory_store import EngineStore, MemoryStore
+from tests.kit.values import replace
 from webhookd.core.delivery import DeliveryState, EndReason, Work
 from webhookd.core.endpoint import DisabledReason, Health
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator

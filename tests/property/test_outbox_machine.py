@@ -13,7 +13,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -33,6 +33,7 @@ from hypothesis.stateful import (
 from tests.kit import builders
 from tests.kit.clock import VirtualClock
 from tests.kit.engine import EngineUnderTest, SimpleSchema
+from tests.kit.values import replace
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome, Trigger
 from webhookd.core.delivery import DeliveryState, EndReason, Work
 from webhookd.core.endpoint import DisabledReason

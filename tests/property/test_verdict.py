@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kit.builders import failure, outcome, work
+from tests.kit.values import replace
 from webhookd.core.attempt import ErrorClass
 from webhookd.core.delivery import EndReason
 from webhookd.core.settings import Acknowledgement, DeliveryRules, RetryList

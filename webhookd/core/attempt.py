@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
 
 if TYPE_CHECKING:
@@ -43,8 +45,7 @@ class ErrorClass(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phases:
+class Phases(Struct, frozen=True, kw_only=True):
     """How long each phase took, in milliseconds; None for a phase that did not happen (a kept-alive connection)."""
 
     dns_ms: float | None = None
@@ -76,8 +77,7 @@ class AttemptError:
             object.__setattr__(self, "text", "".join(shown))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """What came back from one request: either a `status`, or an `error`.
 
     `retry_after_seconds` is what a 429 or 503 asked for, already finite and not negative. `excerpt` holds at most
@@ -92,8 +92,7 @@ class Outcome:
     retry_after_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True):
     """One request as the log keeps it; `number` counts from 1 within the delivery, `started_at_ms` is UTC."""
 
     delivery_id: DeliveryId

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import Struct
+
 from webhookd.core.attempt import Trigger
 from webhookd.core.event import Event
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
@@ -53,8 +55,7 @@ class Delivery:
     finished_at_ms: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(Struct, frozen=True, kw_only=True):
     """A pending delivery with all that an attempt needs, as the engine holds it in memory.
 
     `trigger` is what the next attempt will be recorded as. `acknowledged` marks a delivery that was delivered before

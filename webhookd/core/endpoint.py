@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import Struct
+
 from webhookd.core.ids import DeliveryId, EndpointId
 
 MOST_HOLDS = 32
@@ -26,8 +28,7 @@ class DisabledReason(StrEnum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(Struct, frozen=True, kw_only=True):
     """How an endpoint has been doing; times are UTC milliseconds.
 
     The failing streak is the run of failed attempts since the last success or enabling: `failing_days` different UTC
@@ -52,6 +53,10 @@ class Health:
         return EndpointStatus.ENABLED if self.disabled_reason is None else EndpointStatus.DISABLED
 
 
+HEALTHY = Health()
+"""How every endpoint begins."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointRecord:
     """An endpoint as the store keeps it.
@@ -70,4 +75,4 @@ class EndpointRecord:
     previous_secret: str | None = field(default=None, repr=False)
     previous_secret_until_ms: int | None = None
     sample: bytes | None = field(default=None, repr=False)
-    health: Health = Health()
+    health: Health = HEALTHY

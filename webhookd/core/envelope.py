@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from webhookd.core.event import JSON_CONTENT_TYPE, Event, is_json_type
 from webhookd.core.settings import Body

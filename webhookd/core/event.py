@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from msgspec import Struct
+
 from webhookd.core.ids import EventId
 
 DEFAULT_TENANT = "default"
@@ -26,8 +28,7 @@ def is_json_type(content_type: str) -> bool:
     return essence in (JSON_CONTENT_TYPE, "text/json") or essence.endswith("+json")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(Struct, frozen=True, kw_only=True):
     """What a producer handed in, validated, before it has an id.
 
     `payload` is never re-serialised. `idempotency_key` is up to 255 visible ASCII characters, scoped to the tenant.
@@ -42,8 +43,7 @@ class Draft:
     deliver_at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """An accepted event; times are UTC milliseconds, `deliver_at_ms` None where it was to be delivered at once."""
 
     id: EventId

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from webhookd.core.endpoint import MOST_HOLDS, DisabledReason, Health
 from webhookd.core.ids import DeliveryId

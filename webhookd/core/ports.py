@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from msgspec import Struct
+
 from webhookd.core.attempt import Attempt, Outcome
 from webhookd.core.delivery import Delivery, DeliveryState, Work
 from webhookd.core.endpoint import EndpointRecord, Health
@@ -44,8 +46,7 @@ class Clock(Protocol):
         """Return after `delay_seconds` of monotonic time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Submission(Struct, frozen=True, kw_only=True):
     """An event to be committed together with the deliveries it is owed as.
 
     With an `idempotency_key` comes the `fingerprint` of the content; they decide between new, duplicate and conflict.
@@ -59,8 +60,7 @@ class Submission:
     death_of: DeliveryId | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(Struct, frozen=True):
     """What became of a submission: the id that stands for it on disk, and how many deliveries it is owed as."""
 
     event_id: EventId
@@ -90,8 +90,7 @@ class DueBatch:
     next_replay_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(Struct, frozen=True, kw_only=True):
     """One attempt and what it makes of its delivery.
 
     `state` and what follows describe the delivery afterwards; it changes only if it is still pending in the store, the

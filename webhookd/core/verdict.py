@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 from webhookd.core.attempt import ErrorClass, Outcome
 from webhookd.core.delivery import EndReason, Work
@@ -11,28 +12,24 @@ from webhookd.core.schedule import FAULT_DELAY_MS, retry_at_ms
 from webhookd.core.settings import DeliveryRules, Gone
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Struct, frozen=True):
     """The endpoint acknowledged."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryAt:
+class RetryAt(Struct, frozen=True):
     """Not acknowledged; owed again at `due_at_ms` (UTC), of which `retries_used` retries are then spent."""
 
     due_at_ms: int
     retries_used: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(Struct, frozen=True):
     """Not acknowledged, and no attempt is left."""
 
     reason: EndReason
 
 
-@dataclass(frozen=True, slots=True)
-class StaysDelivered:
+class StaysDelivered(Struct, frozen=True):
     """A delivery that had been acknowledged before was sent again and failed; it stays what it was."""
 
 

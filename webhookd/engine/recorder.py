@@ -6,8 +6,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
+
+from msgspec import Struct
 
 from webhookd.core.ids import EndpointId, EventId
 from webhookd.core.news import News
@@ -24,8 +25,7 @@ _MOST_WAITING = 4096
 _REPEAT_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """The event that an attempt was made for, without its payload, which need not stay in memory."""
 
     event_id: EventId
@@ -33,8 +33,7 @@ class Source:
     tenant: str
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """A settlement, the station it came from, and what is to be told of it."""
 
     station: Station

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import select
-from dataclasses import dataclass
 from time import monotonic
 from typing import cast
+
+from msgspec import Struct
 
 from webhookd.core.attempt import ErrorClass
 from webhookd.net.failures import AttemptFailedError, StaleConnectionError, lost_failure
@@ -21,8 +22,7 @@ WRITE_BYTES = 64 * 1024
 """What is handed to the transport at once; the rest of a large request follows as the receiver takes it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """An answer: its status, a Retry-After as it came, the start of its body, and the wait for its first byte."""
 
     status: int

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.integration.store.conftest import Opener
 from tests.kit.builders import died, event, record, submission
 from tests.kit.clock import START_MS, VirtualClock
+from tests.kit.values import replace
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason, Health
 from webhookd.core.event import OPERATIONAL_TENANT

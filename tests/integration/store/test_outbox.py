@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.kit.builders import (
@@ -20,6 +18,7 @@ from tests.kit.builders import (
     submission,
 )
 from tests.kit.clock import START_MS
+from tests.kit.values import replace
 from webhookd.core.attempt import ErrorClass, Phases, Trigger
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason, Health

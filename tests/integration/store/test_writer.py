@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from tests.integration.store.conftest import Opener
 from tests.kit.builders import delivered, event, record, submission
 from tests.kit.clock import START_MS, VirtualClock
+from tests.kit.values import replace
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.ids import EndpointId
 from webhookd.core.ports import EventFilter, Store

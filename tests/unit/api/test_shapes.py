@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import orjson
 import pytest
 
 from tests.kit.builders import endpoint, record
 from tests.kit.fakes_api import FakeDirectory, a_delivery, an_event
+from tests.kit.values import replace
 from webhookd.api.shapes import (
     attempt_json,
     delivery_json,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from webhookd.core.endpoint import Health
 from webhookd.core.ids import EndpointId
 from webhookd.core.ports import Settlement, Submission
@@ -20,8 +22,7 @@ from webhookd.store.sqlite.room import Room
 from webhookd.store.sqlite.settlement import record_health, settle, without_false_deaths
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Accept:
+class Accept(Struct, frozen=True, kw_only=True, eq=False):
     """A call of `Intake.accept`."""
 
     submissions: Sequence[Submission]
@@ -30,8 +31,7 @@ class Accept:
     answer: asyncio.Future[Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Settle:
+class Settle(Struct, frozen=True, kw_only=True, eq=False):
     """A call of `Outbox.settle`."""
 
     settlements: Sequence[Settlement]
@@ -42,8 +42,7 @@ class Settle:
     size_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Change:
+class Change(Struct, frozen=True, kw_only=True, eq=False):
     """Any other call that writes: `apply` gives the answer, or Unfinished to be called again."""
 
     apply: Callable[[sqlite3.Connection], object]

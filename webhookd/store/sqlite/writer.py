@@ -6,9 +6,10 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
+
+from msgspec import Struct
 
 from webhookd.core.settings import MIB
 from webhookd.errors import StoreError, StoreUnavailableError
@@ -27,8 +28,7 @@ QUEUE_ROWS = 131_072
 QUEUE_BYTES = 64 * MIB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Aside:
+class Aside(Struct, frozen=True, kw_only=True, eq=False):
     """A call that needs the writer but no transaction."""
 
     work: Callable[[sqlite3.Connection], object]
