@@ -56,6 +56,9 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     tenant: str = "default"
 
 
+DECODER = msgspec.json.Decoder(Envelope)
+
+
 class Owed(NamedTuple):
     """An event, which is also its one delivery, and the connection that waits for its acceptance."""
 
@@ -108,6 +111,15 @@ DELIVERIES = Rows("deliveries", "id, event_id, state, attempt_count, due_at_ms")
 ATTEMPTS = Rows("attempts", "delivery_id, number, started_at_ms, duration_ms, status")
 
 
+def opened(database: Path) -> sqlite3.Connection:
+    """Return a connection to a new database."""
+    db = sqlite3.connect(database, isolation_level=None)
+    db.executescript(SCHEMA)
+    for pragma in ("PRAGMA synchronous = FULL", "PRAGMA temp_store = MEMORY", "PRAGMA cache_size = -32768"):
+        db.execute(pragma)
+    return db
+
+
 def commit(db: sqlite3.Connection, accepted: list[Owed], settled: list[Settled]) -> None:
     """Write one group."""
     db.execute("BEGIN IMMEDIATE")
@@ -131,7 +143,7 @@ class Pipeline:
             b"webhook-signature: v1,%b\r\nContent-Length: %d\r\n\r\n"
         )
         self._ids = count(int(time() * 1000) << 22)
-        self._decode = msgspec.json.Decoder(Envelope).decode
+        self._decode = DECODER.decode
         self._accepted: deque[Owed] = deque()
         self._settled: list[Settled] = []
         self._outbox: deque[Owed] = deque()
@@ -255,13 +267,8 @@ async def serve(address: str, database: Path, target: str, key: bytes) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    with sqlite3.connect(database) as db:
-        db.executescript(SCHEMA)
-    db.close()
-    session = Session(lambda: sqlite3.connect(database, isolation_level=None), iter_chunk_size=64)
+    session = Session(lambda: opened(database), iter_chunk_size=64)
     async with session:
-        for pragma in ("PRAGMA synchronous = FULL", "PRAGMA temp_store = MEMORY", "PRAGMA cache_size = -32768"):
-            await session.execute(pragma)
         pipeline = Pipeline(session, target, key)
         parts = urlsplit(target)
         for _ in range(CONCURRENCY):

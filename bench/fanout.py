@@ -1,23 +1,28 @@
-"""The benchmark `fanout`: each event goes to a hundred endpoints, and the rate is that of deliveries."""
+"""The benchmark `fanout`: each event goes to a hundred endpoints, and the rate is that of deliveries.
+
+The bare pipeline has one endpoint, so what stands beside is its rate of single events, each delivered once.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from bench import disk
+from bench.counting import check, check_database
 from bench.plan import Plan, circumstances
 from bench.processes import complete
 from bench.report import Report
-from bench.runs import Scene, bounded, check, check_database, staged
+from bench.runs import Scene, bounded, staged
 from bench.subjects import Endpoint
-from bench.throughput import LIMIT_SECONDS, in_turn
+from bench.throughput import yardstick
 
+DEFAULTS = {"events": 50_000}
 ENDPOINTS = 100
 _WARM_UP = 10
 
 
 def run(plan: Plan) -> Report:
-    """Run the bare pipeline with single events for comparison, then the daemon with as many deliveries."""
+    """Run the bare pipeline with single events for comparison, then the daemon with `plan.events` deliveries."""
     return complete(_run(plan))
 
 
@@ -25,35 +30,33 @@ async def _run(plan: Plan) -> Report:
     events = max(1, plan.events // ENDPOINTS)
     with disk.workplace(plan.directory) as workplace:
         about = circumstances(plan, workplace)
-        bare = await in_turn(plan.with_subjects("bare"), workplace)
-        directory = disk.room(workplace, "fanout")
-        figures = await bounded("fanout", LIMIT_SECONDS, _measure(plan, directory, events))
-    yardstick = bare["bare"]
+        bare = await yardstick(plan, workplace)
+        figures = await bounded("fanout", _measure(plan, disk.room(workplace, "fanout"), events), events=plan.events)
     return {
         "benchmark": "fanout",
-        "about": f"{events:,} events to {ENDPOINTS} endpoints each",
+        "about": f"{events:,} events to {ENDPOINTS} endpoints each, the lanes open",
         **about,
         "figures": {
             **figures,
-            "bare: deliveries per second": yardstick.events_per_second,
-            "bare: CPU µs per delivery": yardstick.cpu_us_per_event,
+            "bare: deliveries per second": bare.events_per_second,
+            "bare: CPU µs per delivery": bare.cpu_us_per_event,
         },
     }
 
 
 async def _measure(plan: Plan, directory: Path, events: int) -> dict[str, float]:
     scene = Scene(endpoints=[Endpoint(path=f"/hook/{number}") for number in range(ENDPOINTS)], receiver=("--by-path",))
+    deliveries = events * ENDPOINTS
     async with staged("daemon", plan, directory, scene, profile=plan.profile) as stage:
         await stage.lanes_open()
         await stage.warm_up(_WARM_UP, deliveries=_WARM_UP * ENDPOINTS)
         cpu_before = stage.subject.cpu_seconds()
-        load = await stage.hand_in(events, deliveries=events * ENDPOINTS)
+        load = await stage.hand_in(events, deliveries=deliveries)
         await stage.subject.rest()
         cpu_seconds = stage.subject.cpu_seconds() - cpu_before
-        seen = await stage.receiver.ask("report")
-    check(load, seen, events=events, copies=ENDPOINTS)
-    check_database(stage.place.database, (events + _WARM_UP) * ENDPOINTS)
-    deliveries = events * ENDPOINTS
+        seen = await stage.conclude()
+    check(load, seen, events=events, deliveries=deliveries)
+    check_database(stage.place.database, {"delivered": deliveries + _WARM_UP * ENDPOINTS})
     return {
         "deliveries per second": deliveries / (seen["last_at"] - load["started_at"]),
         "CPU µs per delivery": cpu_seconds / deliveries * 1e6,

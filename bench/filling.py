@@ -1,7 +1,11 @@
-"""Fills the database of a daemon with what months would bring, by SQL, while no daemon has it open."""
+"""Fills the database of a daemon with what months would bring, by SQL, while no daemon has it open.
+
+It runs as a process of its own: one that is told to stop can be killed in the middle of a million rows, a thread not.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sqlite3
 import time
@@ -9,10 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench import sample
+from bench.processes import child, say
 from webhookd.core.ids import lowest_id_at
 
 _BLOCK = 50_000
 _DAY_MS = 24 * 60 * 60 * 1000
+
+
+async def filled(database: Path, rows: int, *, endpoints: int, pending: bool) -> None:
+    """Let a process of its own `fill` the database."""
+    arguments = ["--database", str(database), "--rows", str(rows), "--endpoints", str(endpoints)]
+    if pending:
+        arguments.append("--pending")
+    async with child(["-m", "bench.filling", *arguments], database.parent) as process:
+        await process.read()
 
 
 def fill(database: Path, rows: int, *, endpoints: int, pending: bool) -> None:
@@ -67,3 +81,19 @@ def bytes_in_use(database: Path) -> int:
             int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count", "page_size")
         )
     return (pages - free) * size
+
+
+def main() -> None:
+    """Fill, and print a line when it is done."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--database", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--rows", type=int, required=True)
+    parser.add_argument("--endpoints", type=int, required=True)
+    parser.add_argument("--pending", action="store_true", help="all of it due now; without it, delivered long ago")
+    given = parser.parse_args()
+    fill(given.database, given.rows, endpoints=given.endpoints, pending=given.pending)
+    say({"rows": given.rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -6,27 +6,24 @@ subject leaves of the machine.
 
 from __future__ import annotations
 
-import asyncio
-
 from bench import disk
 from bench.plan import Plan, circumstances
 from bench.processes import MeasurementError, child, complete
 from bench.report import Report
-from bench.throughput import LIMIT_SECONDS
+from bench.runs import RECEIVER, bounded
+
+DEFAULTS = {"events": 100_000}
 
 
 def run(plan: Plan) -> Report:
     """Run once."""
-    try:
-        return complete(asyncio.wait_for(_run(plan), LIMIT_SECONDS))
-    except TimeoutError:
-        raise MeasurementError(f"the instruments took longer than {LIMIT_SECONDS:g} s") from None
+    return complete(bounded("instruments", _run(plan), events=plan.events))
 
 
 async def _run(plan: Plan) -> Report:
     with disk.workplace(plan.directory) as directory:
         about = circumstances(plan, directory)
-        async with child(["-m", "bench.receiver", "--status", "202"], directory) as receiver:
+        async with child([*RECEIVER, "--status", "202"], directory) as receiver:
             port = (await receiver.read())["port"]
             before = await receiver.ask("report")
             arguments = ["--events", str(plan.events), "--connections", str(plan.connections)]

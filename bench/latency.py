@@ -1,15 +1,20 @@
-"""The benchmark `latency`: how long acceptance and delivery take at a steady thousand events a second."""
+"""The benchmark `latency`: how long acceptance and delivery take at a steady thousand events a second.
+
+A producer that is kept waiting counts from the moment its event was due, so nothing is gained by taking in less.
+Deliveries count from the moment an event is handed in, not from its acceptance: they may overtake the answer.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from bench import disk
+from bench.counting import check, check_database
 from bench.plan import Plan, circumstances
 from bench.processes import complete
 from bench.report import Report, goal
-from bench.runs import Scene, bounded, check, staged
-from bench.throughput import LIMIT_SECONDS, in_turn
+from bench.runs import WARM_UP_EVENTS, Scene, bounded, staged
+from bench.throughput import yardstick
 
 RATE = 1000
 
@@ -22,11 +27,10 @@ def run(plan: Plan) -> Report:
 async def _run(plan: Plan) -> Report:
     with disk.workplace(plan.directory) as workplace:
         about = circumstances(plan, workplace)
-        yardstick = (await in_turn(plan.with_subjects("bare"), workplace))["bare"]
-        figures = {"bare: events per second at most": yardstick.events_per_second}
+        figures = {"bare: events per second at most": (await yardstick(plan, workplace)).events_per_second}
         for name in ("bare", "daemon"):
-            directory = disk.room(workplace, f"steady-{name}")
-            measured = await bounded(name, plan.seconds + LIMIT_SECONDS, _measure(name, plan, directory))
+            work = _measure(name, plan, disk.room(workplace, f"steady-{name}"))
+            measured = await bounded(name, work, seconds=plan.seconds)
             figures |= {f"{name}: {what}": value for what, value in measured.items()}
     return {
         "benchmark": "latency",
@@ -45,13 +49,13 @@ async def _measure(name: str, plan: Plan, directory: Path) -> dict[str, float]:
     events = RATE * plan.seconds
     profile = plan.profile if name == "daemon" else None
     async with staged(name, plan, directory, Scene(receiver=("--times",)), profile=profile) as stage:
-        await stage.warm_up()
+        await stage.warm_up(WARM_UP_EVENTS)
         load = await stage.hand_in(events, rate=RATE, times=True)
-        seen = await stage.receiver.ask("report")
+        seen = await stage.conclude()
     check(load, seen, events=events)
+    check_database(stage.place.database, {"delivered": events + WARM_UP_EVENTS})
     arrived = dict(zip(seen["ids"], seen["first_at"], strict=True))
     accept = sorted(answered - sent for sent, answered in zip(load["sent_at"], load["answered_at"], strict=True))
-    # From the moment it was handed in: a delivery may well overtake the answer to its producer.
     onward = sorted(arrived[one] - sent for one, sent in zip(load["ids"], load["sent_at"], strict=True))
     return {
         "accept p50 ms": percentile(accept, 50) * 1000,

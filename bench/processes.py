@@ -12,7 +12,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 ROOT = Path(__file__).parents[1]
 LINE_BYTES = 64 * 1024 * 1024
@@ -28,6 +28,19 @@ _numbers = count(1)
 
 class MeasurementError(Exception):
     """A run that must not be counted: something was lost, doubled, refused, or did not work at all."""
+
+
+class Cpu(NamedTuple):
+    """Seconds of processor time: of the main thread, which has the loop, and of all others, such as the database's."""
+
+    main_user: float
+    main_system: float
+    others_user: float
+    others_system: float
+
+    def since(self, before: Cpu) -> Cpu:
+        """Return what was used after `before`."""
+        return Cpu(*(now - then for now, then in zip(self, before, strict=True)))
 
 
 class Child:
@@ -53,10 +66,17 @@ class Child:
         """Return the end of its messages."""
         return "\n".join(self.said.read_text(errors="replace").splitlines()[-20:])
 
+    def cpu(self) -> Cpu:
+        """Return the processor time its threads have used, those that ended included (proc(5), stat)."""
+        process = Path(f"/proc/{self.process.pid}")
+        user, system = cpu_ticks((process / "stat").read_text())
+        main_user, main_system = cpu_ticks((process / "task" / process.name / "stat").read_text())
+        ticks = (main_user, main_system, max(0, user - main_user), max(0, system - main_system))
+        return Cpu(*(number / _TICKS_PER_SECOND for number in ticks))
+
     def cpu_seconds(self) -> float:
-        """Return the processor time all its threads have used, those that ended included (proc(5), stat)."""
-        user, system = cpu_ticks(Path(f"/proc/{self.process.pid}/stat").read_text())
-        return (user + system) / _TICKS_PER_SECOND
+        """Return the processor time of all of them together."""
+        return sum(self.cpu())
 
     def resident_bytes(self) -> int:
         """Return how much of its memory is in RAM (proc(5), status)."""
@@ -65,6 +85,12 @@ class Child:
     def most_resident_bytes(self) -> int:
         """Return how much of its memory was in RAM when it was most."""
         return self._status_bytes("VmHWM")
+
+    def wakeups(self) -> int:
+        """Return how often its threads have begun to wait for something; each of these was woken by something."""
+        statuses = [path.read_text() for path in Path(f"/proc/{self.process.pid}/task").glob("*/status")]
+        lines = [line for status in statuses for line in status.splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 
     def _status_bytes(self, name: str) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -83,7 +109,7 @@ class Child:
 
     async def stop(self) -> None:
         """Ask it to end and make sure that it ended well."""
-        self.process.send_signal(signal.SIGTERM)
+        _send(self.process, signal.SIGTERM)
         try:
             async with asyncio.timeout(_STOP_SECONDS):
                 code = await self.process.wait()
@@ -93,18 +119,28 @@ class Child:
             raise MeasurementError(f"a process ended with {code}:\n{self.last_words()}")
 
 
+def _send(process: Process, number: signal.Signals) -> None:
+    """Send a signal, past `Process.send_signal`: that would reap one that has just ended, and asyncio would miss it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+
+
 def complete(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """Run `work` to its end; SIGTERM takes it down with all its children."""
+    """Run `work` to its end; SIGINT, SIGTERM and SIGHUP take it down with all its children and files.
+
+    Raises KeyboardInterrupt then.
+    """
 
     async def main() -> dict[str, Any]:
         task = asyncio.ensure_future(work)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await task
 
     try:
         return asyncio.run(main())
     except asyncio.CancelledError:
-        raise MeasurementError("told to stop") from None
+        raise KeyboardInterrupt from None
 
 
 def say(answer: dict[str, Any]) -> None:
@@ -121,7 +157,10 @@ def cpu_ticks(stat: str) -> tuple[int, int]:
 
 @contextlib.asynccontextmanager
 async def child(arguments: Sequence[str], directory: Path) -> AsyncIterator[Child]:
-    """Run `python ARGUMENTS` in a process of its own; it is killed on the way out if it still runs."""
+    """Run `python ARGUMENTS` in a process of its own; it is killed on the way out if it still runs.
+
+    It gets a session of its own: a Ctrl-C is for this process, which knows what to end and in which order.
+    """
     said = directory / f"said-{next(_numbers)}.log"
     with said.open("wb") as messages:
         process = await asyncio.create_subprocess_exec(
@@ -132,10 +171,11 @@ async def child(arguments: Sequence[str], directory: Path) -> AsyncIterator[Chil
             stderr=messages,
             cwd=ROOT,
             limit=LINE_BYTES,
+            start_new_session=True,
         )
     try:
         yield Child(process, said)
     finally:
         if process.returncode is None:
-            process.kill()
+            _send(process, signal.SIGKILL)
             await process.wait()

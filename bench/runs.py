@@ -1,13 +1,13 @@
-"""One run: a receiver, a subject beside it and what is handed in, counted only if all was delivered exactly once."""
+"""One run: a receiver, a subject beside it, and a process that hands in events."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 from bench.plan import Plan
@@ -18,7 +18,11 @@ T = TypeVar("T")
 
 WARM_UP_EVENTS = 1000
 """Handed in before the clock starts, so that neither connections, nor statements, nor code are new."""
+
 LANES_OPEN_SECONDS = 11.0
+RECEIVER = ["-m", "bench.receiver"]
+_START_AND_END_SECONDS = 90.0
+_SLOWEST_PER_SECOND = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +41,12 @@ ONE_ENDPOINT = Scene()
 class Stage:
     """A subject that is ready, and a receiver for what it delivers."""
 
-    def __init__(self, plan: Plan, place: Place, receiver: Child, subject: Child) -> None:
+    def __init__(self, plan: Plan, place: Place, receiver: Child, subject: Child, ready_seconds: float) -> None:
         self.place = place
         self.receiver = receiver
         self.subject = subject
+        self.ready_seconds = ready_seconds
+        """From the start of its process until it said that it was ready."""
         self._plan = plan
         self._next = 0
 
@@ -48,7 +54,7 @@ class Stage:
         """Let a process of its own hand in `events` events; return its report.
 
         Ends when the receiver has seen `deliveries` requests since it was last reset (default: as many as events; at 0
-        nothing is waited for). The options are those of bench.load.
+        nothing is waited for), or has lost patience. The options are those of bench.load.
         """
         arguments = ["--to", self.place.address, "--events", str(events), "--first", str(self._next)]
         for name, value in {"connections": self._plan.connections, **options}.items():
@@ -64,11 +70,16 @@ class Stage:
         """Wait until the daemon may send as much at once as it ever will; after a start it opens its lanes slowly."""
         await asyncio.sleep(LANES_OPEN_SECONDS)
 
-    async def warm_up(self, events: int = WARM_UP_EVENTS, **options: float) -> None:
+    async def warm_up(self, events: int, **options: float) -> None:
         """Hand in what does not count, and wait until all of it is done with."""
         await self.hand_in(events, **options)
         await self.subject.rest()
         await self.receiver.ask("reset")
+
+    async def conclude(self) -> dict[str, Any]:
+        """End the subject in order, so that nothing can come any more, and return what the receiver has seen."""
+        await self.subject.stop()
+        return await self.receiver.ask("report")
 
 
 @contextlib.asynccontextmanager
@@ -80,7 +91,7 @@ async def staged(
     What is in the directory already, such as a filled database, is what the subject finds.
     """
     arguments = [*scene.receiver, *(["--certificate", str(scene.certificate)] if scene.certificate else [])]
-    async with child(["-m", "bench.receiver", *arguments], directory) as receiver:
+    async with child([*RECEIVER, *arguments], directory) as receiver:
         port = (await receiver.read())["port"]
         place = Place(
             directory=directory,
@@ -89,48 +100,21 @@ async def staged(
             endpoints=scene.endpoints,
             ca_file=scene.ca_file,
         )
+        begun = monotonic()
         async with running(name, place, profile=profile) as subject:
-            yield Stage(plan, place, receiver, subject)
+            yield Stage(plan, place, receiver, subject, monotonic() - begun)
             if subject.process.returncode is None:
                 await subject.stop()
 
 
-async def bounded(name: str, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns; MeasurementError if it takes longer than `seconds`."""
+async def bounded(name: str, work: Coroutine[Any, Any, T], *, events: int = 0, seconds: float = 0.0) -> T:
+    """Return what `work` returns; MeasurementError if it takes much longer than it could.
+
+    It hands in `events` events, and takes `seconds` of whatever else it does.
+    """
+    limit = _START_AND_END_SECONDS + events / _SLOWEST_PER_SECOND + seconds
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(limit):
             return await work
     except TimeoutError:
-        raise MeasurementError(f"{name} took longer than {seconds:g} s") from None
-
-
-def check(load: dict[str, Any], seen: dict[str, Any], *, events: int, copies: int = 1) -> None:
-    """Raise MeasurementError unless each of `events` events was accepted, and each delivered exactly as handed in.
-
-    With `copies`, the receiver counts by path, and every event must have come once to as many paths.
-    """
-    wrong = [f"{count} were answered {status}, not 202" for status, count in load["refused"].items()]
-    accepted, delivered = set(load["ids"]), {one.partition(" ")[0] for one in seen["ids"]}
-    if load["accepted"] != len(accepted):
-        wrong.append(f"{load['accepted']} were accepted under only {len(accepted)} ids")
-    if lost := accepted - delivered:
-        wrong.append(f"{len(lost)} were accepted and not delivered, such as {min(lost)}")
-    if strange := delivered - accepted:
-        wrong.append(f"{len(strange)} were delivered and not accepted, such as {min(strange)}")
-    if seen["duplicates"]:
-        wrong.append(f"{seen['duplicates']} deliveries came twice")
-    if not wrong and seen["requests"] != events * copies:
-        wrong.append(f"{seen['requests']} deliveries came of {events} events")
-    if not seen["checked"]:
-        wrong.append("no delivery was looked at")
-    wrong.extend(seen["complaints"])
-    if wrong:
-        raise MeasurementError("; ".join(wrong))
-
-
-def check_database(path: Path, deliveries: int) -> None:
-    """Raise MeasurementError unless the database the subject left behind knows that all was delivered."""
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        states = dict(db.execute("SELECT state, count(*) FROM deliveries GROUP BY state"))
-    if states != {"delivered": deliveries}:
-        raise MeasurementError(f"the database of {deliveries} deliveries holds {states}")
+        raise MeasurementError(f"{name} took longer than {limit:.0f} s") from None

@@ -3,23 +3,32 @@
 A producer with C connections hands in N events, each in a request of its own, to a subject with one endpoint. The time
 is that from the first request to the last delivery received, all of them exactly once. The processor time is that of
 the subject with all its threads, until it has come to rest, so that bookkeeping after the last delivery counts as well.
-A thousand events go ahead unmeasured: neither connections, nor statements, nor code are new when the clock starts.
+A thousand events go ahead unmeasured: neither connections, nor statements, nor code are new when the clock starts. By
+then the lanes of the daemon take more at once than the one endpoint may be sent, so nothing waits for them to open.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench import disk
+from bench.counting import check, check_database
 from bench.plan import Plan, circumstances
 from bench.processes import complete
 from bench.report import Report, goal
-from bench.runs import ONE_ENDPOINT, WARM_UP_EVENTS, Scene, bounded, check, check_database, staged
+from bench.runs import ONE_ENDPOINT, WARM_UP_EVENTS, Scene, bounded, staged
 
-LIMIT_SECONDS = 120.0
-"""Longest that one run of one subject may take, its start and end included."""
+DEFAULTS = {"events": 30_000, "rounds": 3}
+YARDSTICK_EVENTS = 20_000
+_PARTS = {
+    "main_user_us": "main thread, user",
+    "main_system_us": "main thread, system",
+    "others_user_us": "other threads, user",
+    "others_system_us": "other threads, system",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,10 @@ class Result:
     cpu_us_per_event: float
     accept_p50_ms: float
     accept_p99_ms: float
+    main_user_us: float
+    main_system_us: float
+    others_user_us: float
+    others_system_us: float
     load_us_per_event: float
     receiver_us_per_event: float
 
@@ -48,38 +61,54 @@ async def _run(plan: Plan) -> Report:
         "about": f"{plan.events:,} events from {plan.connections} connections ({plan.socket}) to one endpoint",
         **about,
         "runs": {name: asdict(result) for name, result in results.items()},
+        "figures": {
+            f"{name}: CPU µs/event, {what}": getattr(result, key)
+            for name, result in results.items()
+            for key, what in _PARTS.items()
+        },
         "goals": goals(results),
     }
 
 
 async def in_turn(plan: Plan, workplace: Path) -> dict[str, Result]:
-    """Run every subject of the plan in turn, `rounds` times, and return the run in the middle of each."""
+    """Run every subject of the plan in turn, `rounds` times, and return what is typical of each."""
     results: dict[str, list[Result]] = {name: [] for name in plan.subjects}
     for turn in range(plan.rounds):
         for name in plan.subjects:
-            directory = disk.room(workplace, f"{name}-{turn}")
-            results[name].append(await bounded(name, LIMIT_SECONDS, measure(name, plan, directory)))
-    return {name: middle_of(runs) for name, runs in results.items()}
+            results[name].append(await measure(name, plan, disk.room(workplace, f"{name}-{turn}")))
+    return {name: typical(runs) for name, runs in results.items()}
+
+
+async def yardstick(plan: Plan, workplace: Path) -> Result:
+    """Return what the bare pipeline makes of `YARDSTICK_EVENTS`: how fast the machine is at this moment."""
+    bare = plan.with_subjects("bare").with_events(min(plan.events, YARDSTICK_EVENTS))
+    return await measure("bare", bare, disk.room(workplace, "yardstick"))
 
 
 async def measure(
     name: str, plan: Plan, directory: Path, scene: Scene = ONE_ENDPOINT, *, batch: int = 1, already: int = 0
 ) -> Result:
     """Run one subject once, in a directory whose database, if there is one, holds `already` delivered events."""
+    work = _measure(name, plan, directory, scene, batch=batch, already=already)
+    return await bounded(name, work, events=plan.events)
+
+
+async def _measure(name: str, plan: Plan, directory: Path, scene: Scene, *, batch: int, already: int) -> Result:
     profile = plan.profile if name == "daemon" else None
     async with staged(name, plan, directory, scene, profile=profile) as stage:
-        await stage.warm_up(batch=batch)
+        await stage.warm_up(WARM_UP_EVENTS, batch=batch)
         before = await stage.receiver.ask("count")
-        cpu_before = stage.subject.cpu_seconds()
+        cpu_before = stage.subject.cpu()
         load = await stage.hand_in(plan.events, batch=batch)
         await stage.subject.rest()
-        cpu_seconds = stage.subject.cpu_seconds() - cpu_before
-        seen = await stage.receiver.ask("report")
+        cpu = stage.subject.cpu().since(cpu_before)
+        seen = await stage.conclude()
     check(load, seen, events=plan.events)
-    check_database(stage.place.database, already + plan.events + WARM_UP_EVENTS)
+    check_database(stage.place.database, {"delivered": already + plan.events + WARM_UP_EVENTS})
     return Result(
         events_per_second=plan.events / (seen["last_at"] - load["started_at"]),
-        cpu_us_per_event=cpu_seconds / plan.events * 1e6,
+        cpu_us_per_event=sum(cpu) / plan.events * 1e6,
+        **{f"{part}_us": seconds / plan.events * 1e6 for part, seconds in cpu._asdict().items()},
         accept_p50_ms=load["accept_p50_ms"],
         accept_p99_ms=load["accept_p99_ms"],
         load_us_per_event=load["cpu_seconds"] / plan.events * 1e6,
@@ -87,10 +116,9 @@ async def measure(
     )
 
 
-def middle_of(runs: list[Result]) -> Result:
-    """Return the run with the median processor time per event (the lower one of two)."""
-    ordered = sorted(runs, key=lambda run: run.cpu_us_per_event)
-    return ordered[(len(ordered) - 1) // 2]
+def typical(runs: list[Result]) -> Result:
+    """Return the median of each figure."""
+    return Result(**{field.name: median(getattr(run, field.name) for run in runs) for field in fields(Result)})
 
 
 def goals(results: dict[str, Result]) -> list[dict[str, Any]]:

@@ -9,28 +9,31 @@ from bench import disk
 from bench.plan import Plan, circumstances
 from bench.processes import MeasurementError, complete
 from bench.report import Report
-from bench.runs import Scene, bounded
-from bench.throughput import LIMIT_SECONDS, in_turn, measure, middle_of
+from bench.runs import ONE_ENDPOINT, Scene
+from bench.throughput import Result, measure, typical
+
+DEFAULTS = {"events": 30_000, "rounds": 3}
 
 
 def run(plan: Plan) -> Report:
-    """Run bare pipeline and daemon in plain text, and the daemon over TLS with a certificate made for the run."""
+    """Run bare pipeline and daemon in plain text and the daemon over TLS, with a certificate made for the run."""
     return complete(_run(plan))
 
 
 async def _run(plan: Plan) -> Report:
     with disk.workplace(plan.directory) as workplace:
         about = circumstances(plan, workplace)
-        plain = await in_turn(plan, workplace)
-        scene, runs = _certified(workplace), []
+        asked = {"bare": ("bare", ONE_ENDPOINT), "daemon": ("daemon", ONE_ENDPOINT)}
+        asked["daemon over TLS"] = ("daemon", _certified(workplace))
+        results: dict[str, list[Result]] = {name: [] for name in asked}
         for turn in range(plan.rounds):
-            directory = disk.room(workplace, f"tls-{turn}")
-            runs.append(await bounded("daemon", LIMIT_SECONDS, measure("daemon", plan, directory, scene)))
+            for number, (name, (subject, scene)) in enumerate(asked.items()):
+                results[name].append(await measure(subject, plan, disk.room(workplace, f"{turn}-{number}"), scene))
     return {
         "benchmark": "tls",
         "about": f"{plan.events:,} events from {plan.connections} connections ({plan.socket}) to one endpoint",
         **about,
-        "runs": {name: asdict(result) for name, result in {**plain, "daemon over TLS": middle_of(runs)}.items()},
+        "runs": {name: asdict(typical(runs)) for name, runs in results.items()},
     }
 
 

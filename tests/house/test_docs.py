@@ -15,6 +15,8 @@ import click
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.__main__ import BENCHMARKS
+from bench.__main__ import parse as parse_benchmark
 from tests.kit import builders
 from tests.kit.described import roles_of_routes
 from webhookd import config
@@ -30,8 +32,8 @@ from webhookd.store.sqlite.retention import HELD_TOO_LONG
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-ARCHITECTURE, GUARANTEES, OPERATIONS = (
-    ROOT / "docs" / f"{name}.md" for name in ("architecture", "guarantees", "operations")
+ARCHITECTURE, GUARANTEES, OPERATIONS, PERFORMANCE = (
+    ROOT / "docs" / f"{name}.md" for name in ("architecture", "guarantees", "operations", "performance")
 )
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -309,6 +311,23 @@ def test_commands_are_found_on_the_pages():
     shown = [words for page in PAGES for words in commands_on(page)]
     assert ["serve"] in shown
     assert ["endpoints", "enable", "orders"] in shown
+
+
+def benchmarks_on(page: Path) -> list[list[str]]:
+    """Return the words of every call of the benchmarks that the page shows."""
+    shown = [*code_words(page), *(line for block in fenced(page, "sh") for line in block.splitlines())]
+    return [shlex.split(text, comments=True)[3:] for text in shown if text.startswith("python -m bench")]
+
+
+@every_page
+def test_benchmarks_that_are_shown_exist(page):
+    for words in benchmarks_on(page):
+        if "--help" not in words:
+            parse_benchmark(words)
+
+
+def test_every_benchmark_is_shown():
+    assert {words[0] for words in benchmarks_on(PERFORMANCE) if words} >= BENCHMARKS.keys()
 
 
 def test_the_tests_that_are_named_exist():
