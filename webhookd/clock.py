@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from webhookd.core.ports import Timer
+from webhookd.core.ports import Cancellable
 
 
 class SystemClock:
@@ -20,7 +20,7 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def call_later(self, delay_seconds: float, callback: Callable[[], object]) -> Timer:
+    def call_later(self, delay_seconds: float, callback: Callable[[], object]) -> Cancellable:
         return asyncio.get_running_loop().call_later(delay_seconds, callback)
 
     async def sleep(self, delay_seconds: float) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.kit.starting import StartsBySending
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome, Trigger
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
@@ -45,7 +46,7 @@ class _Script:
 
 
 @dataclass(slots=True)
-class ScriptedSender:
+class ScriptedSender(StartsBySending):
     """Implements `core.ports.Sender` without a network.
 
     Endpoints without a script answer `otherwise`. Like the real one, it gives up at the endpoint's timeout, and an

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -18,13 +18,12 @@ from webhookd.core.delivery import Delivery, DeliveryState, Work
 from webhookd.core.endpoint import EndpointRecord, Health
 from webhookd.core.event import Event, EventSummary
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
+from webhookd.core.queries import DeliveryFilter, EventFilter, Page, ReplayFilter
 from webhookd.core.settings import EndpointDefinition
 
-Item = TypeVar("Item")
 
-
-class Timer(Protocol):
-    """A callback that is still to come."""
+class Cancellable(Protocol):
+    """What will be told by a callback that is still to come."""
 
     def cancel(self) -> None:
         """Make sure the callback is not called; harmless when it already was."""
@@ -39,7 +38,7 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds that only ever go forward."""
 
-    def call_later(self, delay_seconds: float, callback: Callable[[], object]) -> Timer:
+    def call_later(self, delay_seconds: float, callback: Callable[[], object]) -> Cancellable:
         """Call `callback` on the loop after `delay_seconds` of monotonic time."""
 
     async def sleep(self, delay_seconds: float) -> None:
@@ -66,6 +65,10 @@ class Acceptance(Struct, frozen=True):
     event_id: EventId
     duplicate: bool
     deliveries: int
+
+
+Answer = list[Acceptance] | Exception
+"""What a call of a producer comes to: one acceptance for each of its submissions, in order, or why none was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,43 +109,6 @@ class Settlement(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventFilter:
-    """Which events to list; None restricts nothing; acceptance times, `since_ms` inclusive, `until_ms` exclusive."""
-
-    tenant: str | None = None
-    type: str | None = None
-    since_ms: int | None = None
-    until_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryFilter:
-    """Which deliveries to list; None restricts nothing; acceptance times, `since_ms` included, `until_ms` excluded."""
-
-    endpoint_id: EndpointId | None = None
-    event_id: EventId | None = None
-    state: DeliveryState | None = None
-    type: str | None = None
-    tenant: str | None = None
-    since_ms: int | None = None
-    until_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayFilter:
-    """Which ended deliveries of an endpoint to owe again; `types` are globs, none for every type.
-
-    Acceptance times are `since_ms` inclusive, `until_ms` exclusive, None restricts nothing.
-    """
-
-    endpoint_id: EndpointId
-    states: tuple[DeliveryState, ...] = (DeliveryState.DEAD,)
-    types: tuple[str, ...] = ()
-    since_ms: int | None = None
-    until_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BackupReport:
     """What a finished copy of the database holds, and what it took."""
 
@@ -150,14 +116,6 @@ class BackupReport:
     duration_ms: float
     events: int
     deliveries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """Part of a list, newest first; `next_before` is the `before` of the following part, None at the end."""
-
-    items: list[Item]
-    next_before: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,11 +142,13 @@ class Space:
 class Intake(Protocol):
     """The store as the way in sees it."""
 
-    def accept(self, submissions: Sequence[Submission]) -> Awaitable[list[Acceptance]]:
-        """Queue `submissions` before returning; the awaitable resolves once all are on disk, or raises and none is.
+    def accept(self, calls: Sequence[Sequence[Submission]]) -> Awaitable[list[Answer]]:
+        """Queue the calls of producers before returning; the awaitable resolves once all that was taken is on disk.
 
-        Answers stand in the order of `submissions`. Raises ConflictError (slug `idempotency_conflict`, naming the line
-        from 1 if there are several), StoreFullError, StoreIOError or StoreUnavailableError.
+        There is one answer for each call, in order. A call is taken whole or not at all, and one that is refused alone
+        has its error for an answer: ConflictError (slug `idempotency_conflict`, naming the line from 1 if there are
+        several), StoreError for a value that cannot be stored, or that of a store that cannot take so much. Raises
+        what refuses all of them: StoreFullError, StoreIOError or StoreUnavailableError.
         """
 
     async def highest_id(self) -> int:
@@ -336,12 +296,17 @@ class Store(Intake, Outbox, Endpoints, History, Upkeep, Protocol):
 class Sender(Protocol):
     """The network as the engine sees it."""
 
-    async def send(self, work: Work, endpoint: EndpointDefinition) -> Outcome:
-        """Make one signed request, within the endpoint's deadlines.
+    def start(
+        self, work: Work, endpoint: EndpointDefinition, ended: Callable[[Outcome | Exception], None]
+    ) -> Cancellable:
+        """Begin one signed request; `ended` is called once, within the endpoint's deadlines and after this returned.
 
         Whatever the receiver or the network does is an Outcome; an exception is a fault of ours. Cancelling drops the
         connection.
         """
+
+    async def send(self, work: Work, endpoint: EndpointDefinition) -> Outcome:
+        """Make one as `start` does, and return the Outcome or raise the exception."""
 
     async def close(self) -> None:
         """Close every connection."""

@@ -25,16 +25,17 @@ class Redactor:
     transformed further cannot be recognised.
     """
 
-    __slots__ = ("_words",)
+    __slots__ = ("_shortest", "_words")
 
     def __init__(self, endpoint: EndpointDefinition) -> None:
         words = {word.encode() for word in _words(endpoint) if len(word) >= MIN_SECRET_CHARACTERS}
         # The longest first, so that no part of one is left standing where a shorter one was masked within it.
         self._words = sorted(words, key=lambda word: (-len(word), word))
+        self._shortest = min([EXCERPT_BYTES, *map(len, self._words)])
 
     def clean(self, excerpt: bytes) -> bytes:
         """Return the excerpt, which has been cut at EXCERPT_BYTES, with everything secret in it masked."""
-        if not excerpt:
+        if len(excerpt) < self._shortest:
             return excerpt
         # Where the body went on, its last word may be the beginning of a secret.
         was_cut = len(excerpt) >= EXCERPT_BYTES

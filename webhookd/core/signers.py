@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from webhookd.core import ed25519
@@ -11,10 +12,15 @@ from webhookd.core.keys import Mac
 from webhookd.core.recipes import PLACEHOLDER, Recipe, can_share, key_of, recipe_of
 from webhookd.core.settings import Encoding, EndpointDefinition, Signature
 
-_FIELDS = {"id": "%(event_id)s", "timestamp": "%(timestamp)d", "type": "%(event_type)s"}
+_FIELDS = {"id": "%(event_id)s", "timestamp": "%(timestamp)s", "type": "%(event_type)s"}
 
-Fields = Mapping[str, object]
+Fields = Mapping[bytes, bytes]
 """What an attempt fills in: `event_id`, `timestamp` in seconds since 1970, and `event_type`."""
+
+_ENCODERS: dict[Encoding, Callable[[bytes], bytes]] = {
+    Encoding.HEX: binascii.hexlify,
+    Encoding.BASE64: partial(binascii.b2a_base64, newline=False),
+}
 
 
 class Signs(Protocol):
@@ -35,16 +41,14 @@ class _Ed25519Key:
 
 
 def as_format(template: str, **more: str) -> str:
-    """Return a template as what `%` fills from Fields; its words, and those in `more`, must be known ones."""
+    """Return a template as what `%` fills from Fields, once it is bytes; its words, and those in `more`, are known."""
     words = _FIELDS | more
     return PLACEHOLDER.sub(lambda match: words[match[1]], template.replace("%", "%%"))
 
 
-def encoded(signature: bytes, encoding: Encoding) -> str:
-    """Return the bytes of a signature as text."""
-    if encoding is Encoding.HEX:
-        return signature.hex()
-    return binascii.b2a_base64(signature, newline=False).decode()
+def encoded(signature: bytes, encoding: Encoding) -> bytes:
+    """Return a signature as the text it is sent as."""
+    return _ENCODERS[encoding](signature)
 
 
 class Signer:
@@ -53,18 +57,17 @@ class Signer:
     Raises ValueError, with a sentence that does not repeat it, where the recipe cannot use the secret.
     """
 
-    __slots__ = ("_after", "_before", "_encoding", "_key", "_label")
+    __slots__ = ("_after", "_before", "_encode", "_key", "_label")
 
     def __init__(self, recipe: Recipe, secret: str) -> None:
         self._key: Signs = _Ed25519Key(secret) if recipe.asymmetric else Mac(recipe.algorithm, key_of(recipe, secret))
-        self._before, self._after = (as_format(part) for part in recipe.content.split("{body}"))
-        self._encoding = recipe.encoding
-        self._label = recipe.label
+        self._before, self._after = (as_format(part).encode() for part in recipe.content.split("{body}"))
+        self._encode = _ENCODERS[recipe.encoding]
+        self._label = recipe.label.encode()
 
-    def sign(self, fields: Fields, body: bytes) -> str:
+    def sign(self, fields: Fields, body: bytes) -> bytes:
         """Return the signature with its label, such as `v1,…`."""
-        digest = self._key.digest((self._before % fields).encode(), body, (self._after % fields).encode())
-        return self._label + encoded(digest, self._encoding)
+        return self._label + self._encode(self._key.digest(self._before % fields, body, self._after % fields))
 
 
 class SignatureHeader:
@@ -78,11 +81,11 @@ class SignatureHeader:
     def __init__(self, recipe: Recipe, always: Sequence[Signer], previous: Sequence[Signer]) -> None:
         self._always = tuple(always)
         self._previous = tuple(previous)
-        self._between = recipe.between or ""
+        self._between = (recipe.between or "").encode()
         self.name = recipe.header
         self.value = recipe.value
 
-    def signatures(self, fields: Fields, body: bytes, *, with_previous: bool) -> str:
+    def signatures(self, fields: Fields, body: bytes, *, with_previous: bool) -> bytes:
         """Return the signatures, those of the previous secret last."""
         signers = self._always + self._previous if with_previous else self._always
         if len(signers) == 1:

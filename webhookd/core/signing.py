@@ -28,6 +28,7 @@ FORBIDDEN_HEADERS = frozenset(
 """Names that frame the message or belong to one hop (RFC 9110 section 7.6.1); they are the client's business."""
 
 _PLACEHOLDERS = frozenset({"secret", "event_id", "event_type", "attempt", "tenant", "timestamp"})
+_SELDOM_FILLED = (b"event_type", b"tenant", b"attempt")
 _PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_ ]*)\}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -39,12 +40,12 @@ class HeaderPlan:
     Raises ValueError where the endpoint cannot be signed for, or its secret cannot stand in a header.
     """
 
-    __slots__ = ("_both_until_ms", "_signed", "_template")
+    __slots__ = ("_both_until_ms", "_fills_more", "_signed", "_template")
 
     def __init__(self, endpoint: EndpointDefinition, *, version: str) -> None:
         signatures = endpoint.rules.signatures
         headers = prepare(signatures, endpoint.secret, endpoint.previous_secret)
-        self._signed = tuple((f"signature{index}", header) for index, header in enumerate(headers))
+        self._signed = tuple((f"signature{index}".encode(), header) for index, header in enumerate(headers))
         self._both_until_ms = endpoint.previous_secret_until_ms or 0
         ours = {"Content-Type": "%(content_type)s"}
         if endpoint.basic_auth is not None:
@@ -55,7 +56,7 @@ class HeaderPlan:
         for signature in signatures:
             ours |= {name: as_format(value) for name, value in recipe_of(signature).companions}
         for slot, header in self._signed:
-            ours[header.name] = as_format(header.value, signature=f"%({slot})s")
+            ours[header.name] = as_format(header.value, signature=f"%({slot.decode()})s")
         configured = [
             (name, _as_template(value, endpoint.secret))
             for name, value in endpoint.rules.headers
@@ -63,22 +64,24 @@ class HeaderPlan:
         ]
         replaced = {name.lower() for name, _ in configured}
         lines = [(name, value) for name, value in ours.items() if name.lower() not in replaced] + configured
-        self._template = "".join(f"{name}: {value}\r\n" for name, value in lines)
+        self._template = "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
+        self._fills_more = any(b"%%(%b)s" % word in self._template for word in _SELDOM_FILLED)
 
     def render(self, event: Event, *, attempt_number: int, timestamp_seconds: int) -> bytes:
         """Return the header lines of one attempt, each ended by CR LF; the client adds those that frame the message."""
-        fields: dict[str, object] = {
-            "content_type": _checked(event.content_type),
-            "event_id": event_text(event.id),
-            "event_type": event.type,
-            "tenant": event.tenant,
-            "attempt": attempt_number,
-            "timestamp": timestamp_seconds,
+        fields = {
+            b"content_type": _checked(event.content_type),
+            b"event_id": event_text(event.id).encode(),
+            b"timestamp": b"%d" % timestamp_seconds,
         }
+        if self._fills_more:
+            fields[b"event_type"] = event.type.encode()
+            fields[b"tenant"] = event.tenant.encode()
+            fields[b"attempt"] = b"%d" % attempt_number
         with_previous = timestamp_seconds * 1000 < self._both_until_ms
         for slot, header in self._signed:
             fields[slot] = header.signatures(fields, event.payload, with_previous=with_previous)
-        return (self._template % fields).encode()
+        return self._template % fields
 
 
 def check_header(name: str, value: str, *, secret: str | None = None) -> None:
@@ -112,8 +115,8 @@ def _as_template(value: str, secret: str | None) -> str:
 
 
 @lru_cache(maxsize=256)
-def _checked(content_type: str) -> str:
+def _checked(content_type: str) -> bytes:
     # The way in checks it too; what would split a request is worth a second lock, and the cache makes it free.
     if _CONTROL.search(content_type):
         raise ValueError(f"{content_type!r} cannot be sent as a content type")
-    return content_type
+    return content_type.encode()

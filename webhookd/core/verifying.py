@@ -115,7 +115,7 @@ class Verifier:
         return self._holds_under(self._key, candidates, signed)
 
     def _holds_under(self, key: bytes, candidates: Sequence[str], signed: bytes) -> bool:
-        wanted = encoded(Mac(self._recipe.algorithm, key).digest(signed), self._recipe.encoding).encode()
+        wanted = encoded(Mac(self._recipe.algorithm, key).digest(signed), self._recipe.encoding)
         return any(hmac.compare_digest(wanted, candidate.encode("utf-8", "replace")) for candidate in candidates)
 
     def _explain(self, claim: _Claim, got: Mapping[str, str], body: bytes, holds: Callable[[bytes], bool]) -> Flaw:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from time import monotonic
 
 from webhookd.core.settings import TlsFiles
@@ -28,7 +27,7 @@ class Pool:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._idle: dict[Origin, list[Connection]] = {}
-        self._since: OrderedDict[Connection, tuple[Origin, float]] = OrderedDict()
+        self._since: dict[Connection, tuple[Origin, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import httptools
+from msgspec import Struct
 
 from webhookd.core.attempt import EXCERPT_BYTES
 
@@ -12,6 +13,15 @@ MAX_RESPONSE_BYTES = 128 * 1024
 """Most that is read of a response that does not end; a chunk that completes one may be longer."""
 MAX_INTERIM = 8
 """Responses with a 1xx status before the one that counts (RFC 9110 section 15.2)."""
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """An answer: its status, a Retry-After as it came, the start of its body; `reusable` is what the reader says."""
+
+    status: int
+    retry_after: bytes | None
+    excerpt: bytes
+    reusable: bool
 
 
 class ResponseReader:
@@ -72,6 +82,10 @@ class ResponseReader:
     def excerpt(self) -> bytes:
         """Return the start of the body, undecoded, at most EXCERPT_BYTES."""
         return self._body[:EXCERPT_BYTES]
+
+    def answer(self) -> Answer:
+        """Return what has been read."""
+        return Answer(status=self.status, retry_after=self.retry_after, excerpt=self.excerpt, reusable=self.reusable)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; never raises."""

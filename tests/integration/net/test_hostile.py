@@ -15,7 +15,7 @@ from tests.integration.net.servers import answering, reset
 from tests.kit.builders import endpoint, event, work
 from webhookd.core.attempt import EXCERPT_BYTES, ErrorClass
 from webhookd.core.settings import DeliveryRules
-from webhookd.net import client
+from webhookd.net import attempt
 from webhookd.net.sender import HttpSender
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -60,7 +60,7 @@ async def test_an_endless_body_is_left_after_the_excerpt(serve, sender):
 
 
 async def test_a_dripping_body_holds_an_attempt_no_longer_than_the_excerpt_may_take(serve, sender, monkeypatch):
-    monkeypatch.setattr(client, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(attempt, "BODY_SECONDS", 0.1)
     drips = [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *[b"x"] * 100]
     server = await serve(after_request(*drips, pause_seconds=0.01))
     outcome = await send(sender, server)

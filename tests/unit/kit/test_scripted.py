@@ -78,3 +78,26 @@ async def test_a_cancelled_attempt_is_counted():
     task.cancel()
     await clock.settle()
     assert (sender.cancelled, sender.in_flight.total()) == (1, 0)
+
+
+async def test_an_attempt_that_was_started_tells_how_it_ended():
+    sender: Sender = ScriptedSender(VirtualClock())
+    told: list[object] = []
+    sender.start(builders.work(), ORDERS, told.append)
+    assert told == []
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [getattr(outcome, "status", None) for outcome in told] == [200]
+
+
+async def test_a_cancelled_attempt_tells_nothing():
+    clock = VirtualClock()
+    sender = ScriptedSender(clock, latency=1.0)
+    told: list[object] = []
+    started = sender.start(builders.work(), ORDERS, told.append)
+    await asyncio.sleep(0)
+    started.cancel()
+    await clock.run_for(2.0)
+    assert told == []
+    assert sender.cancelled == 1
