@@ -16,17 +16,9 @@ from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.endpoint import DisabledReason, EndpointRecord, Health
 from webhookd.core.event import Draft, Event, EventSummary
 from webhookd.core.ids import EPOCH_MS, DeliveryId, EndpointId, EventId
-from webhookd.core.ports import (
-    Acceptance,
-    BackupReport,
-    Counts,
-    DeliveryFilter,
-    EventFilter,
-    Page,
-    ReplayFilter,
-    Space,
-)
-from webhookd.core.services import EndpointView, EngineStatus, Heard, NoticeFilter
+from webhookd.core.ports import Acceptance, BackupReport, Counts, Space
+from webhookd.core.queries import DeliveryFilter, EventFilter, Page, ReplayFilter
+from webhookd.core.services import Accepted, EndpointView, EngineStatus, Heard, NoticeFilter
 from webhookd.core.settings import (
     DeliveryRules,
     EndpointDefinition,
@@ -50,7 +42,7 @@ class FakeAcceptor:
         self.drafts: list[Draft] = []
         self.error: Exception | None = None
         self.duplicate = False
-        self.held: list[asyncio.Future[list[Acceptance]]] | None = None
+        self.held: list[Accepted] | None = None
         self._next = 1 << 40
         self._came = asyncio.Event()
 
@@ -69,24 +61,17 @@ class FakeAcceptor:
     def release(self, index: int = 0) -> None:
         """Answer one of the held submissions."""
         assert self.held is not None
-        future = self.held.pop(index)
-        future.set_result([self._acceptance()])
+        self.held.pop(index)([self._acceptance()])
 
-    async def _answer(self, drafts: Sequence[Draft]) -> list[Acceptance]:
-        if self.error is not None:
-            raise self.error
-        return [self._acceptance() for _ in drafts]
-
-    def accept(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Acceptance]]:
+    def accept(self, drafts: Sequence[Draft], answered: Accepted) -> None:
         """Fill the port."""
         self.drafts += drafts
-        loop = asyncio.get_running_loop()
         if self.held is not None:
-            future: asyncio.Future[list[Acceptance]] = loop.create_future()
-            self.held.append(future)
+            self.held.append(answered)
             self._came.set()
-            return future
-        return loop.create_task(self._answer(drafts))
+            return
+        outcome = self.error or [self._acceptance() for _ in drafts]
+        asyncio.get_running_loop().call_soon(answered, outcome)
 
     def _acceptance(self) -> Acceptance:
         self._next += 1
@@ -411,13 +396,10 @@ class FakeObserver:
         """Fill the port."""
         self.slugs.append(slug)
 
-    def accepted(self, count: int) -> None:
+    def accepted(self, count: int, seconds: float) -> None:
         """Fill the port."""
         self.count += count
-
-    def ingest_seconds(self, value: float) -> None:
-        """Fill the port."""
-        self.seconds.append(value)
+        self.seconds.append(seconds)
 
 
 def settings(*, tokens: tuple[Token, ...] = (), ingest: Ingest | None = None) -> Settings:

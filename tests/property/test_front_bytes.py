@@ -2,165 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import io
-import re
-import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.kit.fakes_api import FakeObserver
 from tests.kit.hostile_requests import CHUNKED, CHUNKS, EVENT, TABLE, get, post
-from webhookd.api.auth import Gate, Grant, Tokens
-from webhookd.api.front import Connection
-from webhookd.api.lobby import Lobby, Patience
-from webhookd.core.event import Draft
-from webhookd.core.ids import EventId
-from webhookd.core.ports import Acceptance
-from webhookd.core.settings import Ingest, Listen, Role, TcpAddress
+from tests.kit.wired import story
 
-INNER_ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 SLICES = 6
-
-
-class Wire(asyncio.Transport):
-    """The other side of the connection: keeps what is written, and closes as a real one would."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closed = False
-        self.finished = False
-
-    def write(self, data: Any) -> None:
-        assert not self.closed, "written to a closed connection"
-        assert not self.finished, "written after the end"
-        self.written += data
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.finished = True
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        """Do nothing: all that is sent is fed."""
-
-    def resume_reading(self) -> None:
-        """Do nothing, as above."""
-
-
-@dataclass(slots=True)
-class Recorder:
-    """Accepts every event at once, and answers every other request at once."""
-
-    drafts: list[Draft] = field(default_factory=list)
-    inner: list[bytes] = field(default_factory=list)
-    calls: int = 0
-    front: Connection | None = None
-
-    def accept(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Acceptance]]:
-        """Fill the acceptor's port."""
-        self.calls += 1
-        self.drafts += drafts
-        future: asyncio.Future[list[Acceptance]] = asyncio.get_running_loop().create_future()
-        future.set_result([Acceptance(EventId(1 << 40), False, 1) for _ in drafts])
-        return future
-
-    def handle(self, request: bytes, grant: Grant) -> None:
-        """Fill the part of aiohttp."""
-        assert self.front is not None
-        self.inner.append(request)
-        self.front.transport.write(INNER_ANSWER)
-        self.front.answers.inner_done(keep=b"\r\nconnection: close\r\n" not in request)
-
-    def pause_writing(self) -> None:
-        """Do nothing: nobody is slow here."""
-
-    def resume_writing(self) -> None:
-        """Do nothing: nobody is slow here."""
-
-    def peer_finished(self) -> None:
-        """Do nothing: what is asked is answered at once."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Do nothing: what is asked is answered at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What became of the bytes of one connection; equal for equal bytes, however they came."""
-
-    statuses: tuple[int, ...]
-    drafts: tuple[tuple[str, bytes, str | None], ...]
-    inner: tuple[bytes, ...]
-    calls: int
-
-
-async def _story(pieces: list[bytes]) -> Story:
-    recorder, wire = Recorder(), Wire()
-    lobby = Lobby(acceptor=recorder, observer=FakeObserver(), ingest=Ingest(), patience=Patience())
-    address = TcpAddress("127.0.0.1", 1)
-    with socket.socket() as unbound:
-        gate = Gate(Listen(address=address, role=Role.OPERATE), unbound, Tokens(()))
-    front = recorder.front = Connection(lobby, gate, lambda _: recorder)
-    front.connection_made(wire)
-    for piece in pieces:
-        if not wire.closed:
-            front.data_received(piece)
-    if not wire.closed and not front.eof_received():
-        wire.close()
-    assert wire.closed or wire.finished, "neither answered nor closed"
-    front.connection_lost(None)
-    assert lobby.buffered_bytes == 0
-    assert not lobby.guests
-    assert not lobby.failed.done()
-    lobby.failed.cancel()
-    return Story(
-        tuple(statuses_in(wire.written)),
-        tuple((draft.type, draft.payload, draft.idempotency_key) for draft in recorder.drafts),
-        tuple(recorder.inner),
-        recorder.calls,
-    )
-
-
-def story(pieces: list[bytes]) -> Story:
-    """Tell what becomes of a connection on which `pieces` arrive one after the other."""
-    return asyncio.run(_story(pieces))
-
-
-def statuses_in(written: bytes) -> list[int]:
-    """Take the answers apart; whatever is no sequence of whole answers fails here."""
-    found: list[int] = []
-    while written:
-        head, separator, rest = written.partition(b"\r\n\r\n")
-        match = re.match(rb"HTTP/1\.1 (\d{3}) [A-Za-z -]+(?:\r\n|\Z)", head)
-        assert match, written[:200]
-        assert separator, written[:200]
-        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
-        size = int(length[1]) if length else 0
-        # What answers a HEAD announces a body that does not come.
-        written = rest if rest.startswith(b"HTTP/1.1 ") else rest[size:]
-        found.append(int(match[1]))
-        if b"\r\nConnection: close" in head:
-            assert not written, "an answer behind the last"
-    return found
 
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
@@ -208,9 +61,8 @@ places = st.lists(st.integers(0, 10_000), max_size=SLICES)
 def check_conversation(data: bytes, at: list[int]) -> None:
     """Hold one conversation to what is promised."""
     once = story([data])
-    finals = [status for status in once.statuses if status >= 200]
-    assert [status for status in finals if status >= 500] == []
-    assert len([status for status in finals if status in {202, 204}]) == once.calls + len(once.inner)
+    assert [status for status in once.statuses if status >= 500] == []
+    assert len([status for status in once.statuses if status in {202, 204}]) == once.calls + len(once.inner)
     for request in once.inner:
         read_by_another_reader(request)
     assert story(cut(data, at)) == once
@@ -239,6 +91,11 @@ def read_by_another_reader(request: bytes) -> None:
 @example(data=REQUESTS[7] + REQUESTS[4] + TABLE["space before the colon"][0], at=[40])
 def test_the_same_bytes_have_the_same_answers_however_they_come(data: bytes, at: list[int]) -> None:
     check_conversation(data, at)
+
+
+def test_what_is_told_here_is_of_a_front_that_lets_events_in() -> None:
+    told = story(REQUESTS[:2])
+    assert (told.statuses, told.calls) == ((202, 202), 2)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -9,9 +9,12 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol
 
-from webhookd.api.auth import NOBODY, Grant
-from webhookd.api.decode import Form, Plan, read_drafts
-from webhookd.api.heads import Head, rewritten
+from msgspec import Struct
+
+from webhookd.api.auth import Grant
+from webhookd.api.decode import BATCH, Plan, read_drafts
+from webhookd.api.heads import rewritten
+from webhookd.api.judging import Judged
 from webhookd.api.lobby import Lobby, log
 from webhookd.api.problems import UNAVAILABLE_RETRY_SECONDS, Problem, refuse
 from webhookd.api.wire import acceptance_answer, batch_answer, problem_answer
@@ -48,37 +51,16 @@ class Owner(Protocol):
         """Take note that answers have been written; without `keep` they were the last."""
 
 
-class Exchange:
+class Exchange(Struct):
     """One request and, once there is one, its answer; `size` counts the bytes of the body that are held in memory."""
 
-    __slots__ = (
-        "answer",
-        "began",
-        "body",
-        "for_events",
-        "grant",
-        "head",
-        "keep",
-        "limit",
-        "method",
-        "plan",
-        "problem",
-        "size",
-    )
-
-    def __init__(self, method: bytes, head: Head, *, keep: bool) -> None:
-        self.method = method
-        self.head = head
-        self.keep = keep
-        self.for_events = False
-        self.grant: Grant = NOBODY
-        self.plan: Plan | None = None
-        self.limit = 0
-        self.size = 0
-        self.body: bytes | list[bytes] = b""
-        self.problem: Problem | None = None
-        self.answer: bytes | None = None
-        self.began = 0.0
+    judged: Judged
+    keep: bool
+    size: int = 0
+    body: bytes | list[bytes] = b""
+    problem: Problem | None = None
+    answer: bytes | None = None
+    began: float = 0.0
 
     def add(self, part: bytes) -> None:
         """Take a piece of the body; the usual one piece is not copied."""
@@ -97,7 +79,7 @@ class Exchange:
     @property
     def is_handed_on(self) -> bool:
         """Say whether somebody behind the front is to answer."""
-        return self.plan is None and self.problem is None
+        return self.judged.plan is None and self.problem is None
 
 
 class Answers:
@@ -107,7 +89,18 @@ class Answers:
     before it, and all after it wait for its end, so that a client never sees the effects out of order.
     """
 
-    __slots__ = ("_advancing", "_inner", "_inner_busy", "_lobby", "_make_inner", "_open", "_owner", "_waiting", "gone")
+    __slots__ = (
+        "_advancing",
+        "_inner",
+        "_inner_busy",
+        "_lobby",
+        "_make_inner",
+        "_open",
+        "_owner",
+        "_waiting",
+        "gone",
+        "owed",
+    )
 
     def __init__(self, lobby: Lobby, owner: Owner, make_inner: Callable[[], Inner]) -> None:
         self._lobby = lobby
@@ -119,18 +112,17 @@ class Answers:
         self._waiting: deque[Exchange] = deque()
         self._advancing = False
         self.gone = False
+        self.owed = 0
+        """How many requests have no answer yet."""
 
     @property
     def inner(self) -> Inner | None:
         """The one who answers what is handed on, once there was something."""
         return self._inner
 
-    def owed(self) -> int:
-        """Count the requests that have no answer yet."""
-        return len(self._open) + len(self._waiting) + self._inner_busy
-
     def take(self, exchange: Exchange) -> None:
         """Answer a request that has been read completely, or refused."""
+        self.owed += 1
         if self._waiting or self._inner_busy or (self._open and exchange.is_handed_on):
             self._waiting.append(exchange)
         else:
@@ -141,6 +133,7 @@ class Answers:
         if not self._inner_busy:
             return
         self._inner_busy = False
+        self.owed -= 1
         if not self.gone:
             self._go_on(keep=keep)
 
@@ -155,9 +148,9 @@ class Answers:
         if exchange.problem is not None:
             self._open.append(exchange)
             self._settle(exchange, self._problem(exchange, exchange.problem))
-        elif exchange.plan is not None:
+        elif exchange.judged.plan is not None:
             self._open.append(exchange)
-            self._accept(exchange, exchange.plan)
+            self._accept(exchange, exchange.judged.plan)
         else:
             self._hand_on(exchange)
 
@@ -171,40 +164,30 @@ class Answers:
                     "shutting_down", 503, "the daemon is stopping", retry_after_seconds=UNAVAILABLE_RETRY_SECONDS
                 )
             drafts = read_drafts(plan, exchange.take_body(), lobby.ingest)
-            future = asyncio.ensure_future(lobby.acceptor.accept(drafts))
+            lobby.acceptor.accept(drafts, partial(self._accepted, exchange))
         except Exception as error:  # noqa: BLE001 - explain() logs what is a fault of ours; the client gets an answer
             self._settle(exchange, self._problem(exchange, lobby.explain(error)))
-            return
-        if future.done():
-            self._accepted(exchange, future)
-        else:
-            future.add_done_callback(partial(self._accepted, exchange))
 
-    def _accepted(self, exchange: Exchange, future: asyncio.Future[list[Acceptance]]) -> None:
+    def _accepted(self, exchange: Exchange, outcome: list[Acceptance] | Exception) -> None:
         lobby = self._lobby
         try:
-            acceptances = future.result()
-            if exchange.plan is not None and exchange.plan.form is Form.BATCH:
-                answer = batch_answer(acceptances, keep=exchange.keep, date=lobby.date)
+            if isinstance(outcome, Exception):
+                answer = self._problem(exchange, lobby.explain(outcome))
             else:
-                answer = acceptance_answer(acceptances[0], keep=exchange.keep, date=lobby.date)
-            lobby.observer.accepted(len(acceptances))
-            lobby.observer.ingest_seconds(perf_counter() - exchange.began)
-        except asyncio.CancelledError:
-            error = refuse(
-                "shutting_down", 503, "the outcome is unknown", retry_after_seconds=UNAVAILABLE_RETRY_SECONDS
-            )
-            answer = self._problem(exchange, error.problem)
+                plan = exchange.judged.plan
+                write = batch_answer if plan is not None and plan.form is BATCH else acceptance_answer
+                answer = write(outcome, keep=exchange.keep, date=lobby.date)
+                lobby.observer.accepted(len(outcome), perf_counter() - exchange.began)
         except Exception as error:  # noqa: BLE001 - as above
             answer = self._problem(exchange, lobby.explain(error))
         self._settle(exchange, answer)
 
     def _problem(self, exchange: Exchange, problem: Problem) -> bytes:
-        if exchange.for_events:
+        if exchange.judged.for_events:
             self._lobby.observer.rejected(problem.slug)
         log.debug("request.refused", extra={"fields": {"problem": problem.slug, "status": problem.status}})
         answer = problem_answer(problem, keep=exchange.keep, date=self._lobby.date)
-        return answer if exchange.method != b"HEAD" else answer[: answer.index(b"\r\n\r\n") + 4]
+        return answer if exchange.judged.method != b"HEAD" else answer[: answer.index(b"\r\n\r\n") + 4]
 
     def _settle(self, exchange: Exchange, answer: bytes) -> None:
         """Note an answer, and write as many as are next in order."""
@@ -213,14 +196,16 @@ class Answers:
             return
         exchange.answer = answer
         unanswered = self._open
-        keep = True
+        if unanswered[0] is not exchange:
+            return
         ready: list[bytes] = []
-        while keep and unanswered and unanswered[0].answer is not None:
-            ready.append(unanswered[0].answer)
+        keep = True
+        while keep and unanswered and (next_answer := unanswered[0].answer) is not None:
+            ready.append(next_answer)
             keep = unanswered.popleft().keep
-        if ready:
-            self._owner.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
-            self._go_on(keep=keep)
+        self.owed -= len(ready)
+        self._owner.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        self._go_on(keep=keep)
 
     def _go_on(self, *, keep: bool) -> None:
         """Begin what waited for the answers just written, and tell the owner of them."""
@@ -237,6 +222,7 @@ class Answers:
     def _forget_waiting(self) -> None:
         for exchange in self._waiting:
             self._lobby.buffered_bytes -= exchange.size
+        self.owed -= len(self._waiting)
         self._waiting.clear()
 
     def _hand_on(self, exchange: Exchange) -> None:
@@ -245,4 +231,5 @@ class Answers:
         if self._inner is None:
             self._inner = self._make_inner()
         keep = exchange.keep and not self._lobby.draining
-        self._inner.handle(rewritten(exchange.method, exchange.head, exchange.take_body(), keep=keep), exchange.grant)
+        judged = exchange.judged
+        self._inner.handle(rewritten(judged.method, judged.head, exchange.take_body(), keep=keep), judged.grant)

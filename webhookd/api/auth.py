@@ -87,6 +87,10 @@ class Gate:
         if origin is not None and origin.lower().partition(b"://")[2] != host.lower():
             raise refuse("origin_refused", 403, "a web page of another site may not use this daemon")
 
+    def knows(self, host: bytes) -> bool:
+        """Say whether requests for `host` are let in on every connection."""
+        return host in self._remembered
+
     def grant(self, authorization: bytes | None) -> Grant:
         """Return what the caller may do: the wider of what listener and token give. Raises 401 for an unknown token."""
         if authorization is None:

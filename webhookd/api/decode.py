@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
@@ -56,6 +57,8 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _KEYS = frozenset(_Envelope.__struct_fields__)
+_MOST_QUOTES = 4 * len(_KEYS) - 2
+"""Of an envelope with every key there is, beside its payload."""
 
 
 class Form(Enum):
@@ -64,6 +67,10 @@ class Form(Enum):
     SINGLE = "application/json"
     BATCH = "application/x-ndjson"
     RAW = "the body is the payload"
+
+
+SINGLE, BATCH, RAW = Form
+"""By themselves, as looking up a member costs more than most of what a request needs."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,15 +100,15 @@ def plan_events(path: bytes, query: bytes, fields: Mapping[bytes, bytes], ingest
     """Judge the head of a request that hands in events. Raises InvalidRequestError or ProblemError."""
     key = fields.get(b"idempotency-key")
     plan = Plan(
-        form=Form.SINGLE,
+        form=SINGLE,
         limit_bytes=min(ingest.max_request_bytes, ingest.max_payload_bytes + ENVELOPE_BYTES),
         idempotency_key=None if key is None else _header_key(key),
     )
     content_type = fields.get(b"content-type")
     if path != EVENTS_PATH:
-        plan.form = Form.RAW
+        plan.form = RAW
         plan.limit_bytes = min(ingest.max_request_bytes, ingest.max_payload_bytes)
-        plan.type = _checked_type(_plain_text(unquote_to_bytes(path[len(_RAW_PREFIX) :])), "/type")
+        plan.type = _checked_type(_plain_text(unquote_to_bytes(path[len(_RAW_PREFIX) :])))
         plan.media = _media(content_type or OCTET_STREAM.encode())
         if query:
             plan.tenant, plan.deliver_at_ms = _parameters_of(query)
@@ -112,7 +119,7 @@ def plan_events(path: bytes, query: bytes, fields: Mapping[bytes, bytes], ingest
     if content_type != b"application/json":
         essence = _media(content_type).essence if content_type else ""
         if essence == "application/x-ndjson":
-            plan.form = Form.BATCH
+            plan.form = BATCH
             plan.limit_bytes = ingest.max_request_bytes
             if key is not None:
                 raise invalid(
@@ -131,13 +138,9 @@ def plan_events(path: bytes, query: bytes, fields: Mapping[bytes, bytes], ingest
 
 def read_drafts(plan: Plan, body: bytes, ingest: Ingest) -> list[Draft]:
     """Return the drafts in `body`. Raises InvalidRequestError or ProblemError; then none of it may be accepted."""
-    match plan.form:
-        case Form.SINGLE:
-            return [_single(body, plan.idempotency_key, ingest)]
-        case Form.BATCH:
-            return _batch(body, ingest)
-        case Form.RAW:
-            return [_raw(plan, body)]
+    if plan.form is SINGLE:
+        return [_single(body, plan.idempotency_key, ingest)]
+    return _batch(body, ingest) if plan.form is BATCH else [_raw(plan, body)]
 
 
 def _raw(plan: Plan, body: bytes) -> Draft:
@@ -200,7 +203,7 @@ def _single(body: bytes, header_key: str | None, ingest: Ingest) -> Draft:
     elif parse_media_type(content_type) is None:
         raise invalid("invalid_event", "the content type is none", Fault("/content_type", "not a media type"))
     return Draft(
-        type=_checked_type(envelope.type, "/type"),
+        type=_checked_type(envelope.type),
         payload=payload,
         tenant=DEFAULT_TENANT if envelope.tenant is None else _checked_tenant(envelope.tenant),
         content_type=content_type,
@@ -212,21 +215,21 @@ def _single(body: bytes, header_key: str | None, ingest: Ingest) -> Draft:
 def _open_envelope(body: bytes) -> tuple[bytes, _Envelope]:
     """Take the envelope off, leaving the bytes of the payload as they stood."""
     try:
-        body.decode()
+        if not body.isascii():
+            body.decode()
         envelope = _ENVELOPE.decode(body)
         payload = bytes(envelope.payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _reopen_envelope(body, error)
-    # Outside the payload, each string has two quotes, and escapes only add to them: with as few quotes as the envelope
+    # Beside the payload, each string has two quotes, and escapes only add to them: with as few quotes as the envelope
     # needs, there is no room for another key. Only with more of them is it worth to look.
-    if body.count(b'"') - payload.count(b'"') != _fewest_quotes(envelope):
+    before = len(body) - len(payload) - 1
+    is_last = body.startswith(payload, before)
+    quotes = body.count(b'"', 0, before) if is_last else body.count(b'"') - payload.count(b'"')
+    optional = (envelope.tenant, envelope.content_type, envelope.deliver_at, envelope.idempotency_key)
+    if quotes != _MOST_QUOTES - 4 * optional.count(None):
         refuse_repeats(object_members(body))
     return payload, envelope
-
-
-def _fewest_quotes(envelope: _Envelope) -> int:
-    optional = (envelope.tenant, envelope.content_type, envelope.deliver_at, envelope.idempotency_key)
-    return 6 + 4 * (len(optional) - optional.count(None))
 
 
 def _reopen_envelope(body: bytes, first_error: Exception) -> tuple[bytes, _Envelope]:
@@ -279,16 +282,18 @@ def _bad_key() -> InvalidRequestError:
     )
 
 
-def _checked_type(text: str, pointer: str) -> str:
+@lru_cache(maxsize=1024)
+def _checked_type(text: str) -> str:
     if EVENT_TYPE.match(text) is None:
         raise invalid(
             "invalid_event",
             "the event type is wrong",
-            Fault(pointer, "an event type is 1 to 128 letters, digits and _ . : / -"),
+            Fault("/type", "an event type is 1 to 128 letters, digits and _ . : / -"),
         )
     return text
 
 
+@lru_cache(maxsize=1024)
 def _checked_tenant(text: str) -> str:
     if TENANT.match(text) is None:
         raise invalid(

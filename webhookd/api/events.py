@@ -18,7 +18,8 @@ from webhookd.api.replies import reply
 from webhookd.api.shapes import delivery_json, event_json, event_with_payload_json, list_json
 from webhookd.core.delivery import Delivery
 from webhookd.core.ids import EndpointId, EventId, is_endpoint_id
-from webhookd.core.ports import DeliveryFilter, History
+from webhookd.core.ports import History
+from webhookd.core.queries import DeliveryFilter
 from webhookd.core.services import Desk, Directory
 from webhookd.errors import Fault
 

@@ -42,11 +42,8 @@ class Observer(Protocol):
     def rejected(self, slug: str) -> None:
         """One request for events was refused with this problem."""
 
-    def accepted(self, count: int) -> None:
-        """So many events were accepted."""
-
-    def ingest_seconds(self, value: float) -> None:
-        """One accepted request took this long, from its last byte to its answer."""
+    def accepted(self, count: int, seconds: float) -> None:
+        """So many events of one request were accepted, this long after its last byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +93,7 @@ class Lobby:
     patience: Patience
     draining: bool = False
     now: float = 0.0
-    date: bytes = b""
+    date: str = ""
     buffered_bytes: int = 0
     guests: dict[Guest, None] = field(default_factory=dict)
     failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())

@@ -16,7 +16,7 @@ from webhookd.api.problems import invalid, malformed, refuse
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.event import EVENT_TYPE, TENANT
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, is_endpoint_id, parse_delivery_id, parse_event_id
-from webhookd.core.ports import DeliveryFilter, EventFilter
+from webhookd.core.queries import DeliveryFilter, EventFilter
 from webhookd.core.services import NoticeFilter
 from webhookd.core.times import parse_time_ms
 from webhookd.errors import Fault, InvalidRequestError, NotFoundError

@@ -8,7 +8,7 @@ from webhookd.api.params import TYPE_GLOB, plain_value, refuse_unknown
 from webhookd.api.problems import invalid
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.ids import EndpointId
-from webhookd.core.ports import ReplayFilter
+from webhookd.core.queries import ReplayFilter
 from webhookd.core.times import parse_time_ms
 from webhookd.errors import Fault
 

@@ -15,6 +15,7 @@ from webhookd.api.endpoints import EndpointRoutes
 from webhookd.api.events import EventRoutes
 from webhookd.api.front import Connection
 from webhookd.api.inner import InnerHandler
+from webhookd.api.judging import Judge
 from webhookd.api.listener import Listener
 from webhookd.api.lobby import Lobby, Observer, Patience
 from webhookd.api.status import StatusRoutes
@@ -85,9 +86,10 @@ class Api:
         assert manager is not None  # noqa: S101 - setup() makes it
         gate = Gate(listen, sock, self._tokens)
         self._gates.append(gate)
+        judge = Judge(self._lobby, gate)
 
         def connection() -> Connection:
-            return Connection(self._lobby, gate, lambda front: InnerHandler(manager, front))
+            return Connection(self._lobby, judge, lambda front: InnerHandler(manager, front))
 
         path = listen.address.path if isinstance(listen.address, UnixAddress) else None
         listener = Listener(sock, connection, self._lobby.evict, self._lobby.fail, path)

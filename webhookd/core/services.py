@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,8 @@ from webhookd.core.delivery import Delivery
 from webhookd.core.endpoint import EndpointRecord
 from webhookd.core.event import Draft, Event
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
-from webhookd.core.ports import Acceptance, BackupReport, Counts, Page, ReplayFilter, Space
+from webhookd.core.ports import Acceptance, BackupReport, Counts, Space
+from webhookd.core.queries import Page, ReplayFilter
 from webhookd.core.settings import EndpointDefinition, Signature
 
 SecretMaker = Callable[[Sequence[Signature]], str | None]
@@ -37,14 +38,19 @@ class EndpointSchema(Protocol):
         """
 
 
+Accepted = Callable[[list[Acceptance] | Exception], None]
+"""Takes what became of the drafts that were handed in together."""
+
+
 class Acceptor(Protocol):
     """Where producers' events go in."""
 
-    def accept(self, drafts: Sequence[Draft]) -> Awaitable[list[Acceptance]]:
-        """Resolve once every draft is on disk, in order; on any error none is.
+    def accept(self, drafts: Sequence[Draft], answered: Accepted) -> None:
+        """Call `answered` once every draft is on disk, in order; with an error none is, or nobody knows.
 
-        Raises InvalidRequestError (`no_match`), ConflictError (`idempotency_conflict`), StoreFullError or
-        StoreUnavailableError, some of them before there is anything to await.
+        Errors are InvalidRequestError (`no_match`), ConflictError (`idempotency_conflict`), StoreFullError or
+        StoreUnavailableError. What can be told at once is raised, and `answered` is not called; otherwise it is called
+        exactly once, and never before this has returned. It does not raise.
         """
 
 

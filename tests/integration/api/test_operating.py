@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import orjson
 import pytest
 
 from tests.kit.fakes_api import a_delivery, an_event, request
+from tests.kit.values import replace
 from webhookd.core.attempt import Attempt, AttemptError, ErrorClass, Outcome, Trigger
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.endpoint import EndpointStatus
 from webhookd.core.ids import EPOCH_MS, EndpointId, delivery_text, event_text
-from webhookd.core.ports import DeliveryFilter, EventFilter
+from webhookd.core.queries import DeliveryFilter, EventFilter
 from webhookd.errors import StoreUnavailableError
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.kit.fakes_api import request
 from webhookd.core.delivery import DeliveryState
-from webhookd.core.ports import ReplayFilter
+from webhookd.core.queries import ReplayFilter
 from webhookd.core.settings import Role
 from webhookd.errors import BackupFailedError, ConflictError, Fault, InvalidRequestError
 
