@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.kit.builders import event, submission
 from tests.kit.clock import VirtualClock
+from tests.kit.intake import accepted
 from webhookd.core.settings import DAY, Storage
 from webhookd.store.sqlite import open_store
 
@@ -60,7 +61,7 @@ def fill(path: str) -> None:
             if number == 10:
                 await store.checkpoint()
             key = f"key-{number}"
-            await store.accept([submission(event(payload=key.encode() * 300), idempotency_key=key)])
+            await accepted(store, [submission(event(payload=key.encode() * 300), idempotency_key=key)])
         os._exit(0)
 
     asyncio.run(work())

@@ -17,16 +17,17 @@ from webhookd.core.event import Event
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, lowest_id_at
 from webhookd.core.ports import (
     Acceptance,
+    Answer,
     Clock,
     DueBatch,
     Endpoints,
     Head,
     Intake,
     Outbox,
-    ReplayFilter,
     Settlement,
     Submission,
 )
+from webhookd.core.queries import ReplayFilter
 from webhookd.errors import ConflictError, NotFoundError
 
 T = TypeVar("T")
@@ -138,8 +139,8 @@ class MemoryStore:
 
     # Intake
 
-    def accept(self, submissions: Sequence[Submission]) -> Awaitable[list[Acceptance]]:
-        return self._write(lambda: self._accept(submissions, self._window_ms))
+    def accept(self, calls: Sequence[Sequence[Submission]]) -> Awaitable[list[Answer]]:
+        return self._write(lambda: [self._answer(call) for call in calls])
 
     async def highest_id(self) -> int:
         return max([*self.rows, *self.events], default=0)
@@ -312,6 +313,12 @@ class MemoryStore:
         asyncio.get_running_loop().call_soon(self._begin)
 
     # What a commit does
+
+    def _answer(self, call: Sequence[Submission]) -> Answer:
+        try:
+            return self._accept(call, self._window_ms)
+        except ConflictError as conflict:
+            return conflict
 
     def _accept(self, submissions: Sequence[Submission], window_ms: int) -> list[Acceptance]:
         own: dict[tuple[str, str], tuple[Acceptance, bytes, int]] = {}

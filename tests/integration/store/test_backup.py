@@ -19,6 +19,7 @@ import pytest
 from tests.integration.store.conftest import Opener
 from tests.kit.builders import delivered, event, record, submission
 from tests.kit.clock import START_MS
+from tests.kit.intake import accepted
 from webhookd.core.ids import EndpointId
 from webhookd.core.settings import MIB, Storage
 from webhookd.errors import BackupFailedError, ConflictError, InvalidRequestError, StoreUnavailableError
@@ -35,7 +36,7 @@ def target(tmp_path: Path) -> Path:
 
 async def fill(store: SqliteStore, count: int = 10) -> None:
     await store.put_endpoints([record("a", secret="s")])
-    await store.accept([submission(event(payload=b"%d" % number), to=("a",)) for number in range(count)])
+    await accepted(store, [submission(event(payload=b"%d" % number), to=("a",)) for number in range(count)])
 
 
 def names(directory: Path) -> list[str]:
@@ -74,11 +75,11 @@ async def test_a_copy_is_of_one_moment_while_events_come_in(store: SqliteStore, 
     stopped = False
 
     async def producer() -> int:
-        accepted = 0
+        count = 0
         while not stopped:
-            await store.accept([submission(event(payload=b"x" * 1000), to=("a",)) for _ in range(20)])
-            accepted += 20
-        return accepted
+            await accepted(store, [submission(event(payload=b"x" * 1000), to=("a",)) for _ in range(20)])
+            count += 20
+        return count
 
     producing = asyncio.ensure_future(producer())
     reports = [await store.backup(target, overwrite=True) for _ in range(3)]
@@ -267,6 +268,7 @@ import asyncio, sys
 from pathlib import Path
 from tests.kit.builders import event, submission
 from tests.kit.clock import VirtualClock
+from tests.kit.intake import accepted
 from webhookd.core.settings import Storage
 from webhookd.store.sqlite import open_store
 
@@ -275,7 +277,7 @@ async def main(path, target):
         Storage(path=path, min_free_bytes=0), idempotency_window_seconds=1, clock=VirtualClock(), mint=lambda: 1
     )
     for _ in range(20):
-        await store.accept([submission(event(payload=b"x" * 200_000)) for _ in range(10)])
+        await accepted(store, [submission(event(payload=b"x" * 200_000)) for _ in range(10)])
     print("filled", flush=True)
     while True:
         target.unlink(missing_ok=True)

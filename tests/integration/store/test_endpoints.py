@@ -6,6 +6,7 @@ import pytest
 
 from tests.kit.builders import delivered, record, submission
 from tests.kit.clock import START_MS
+from tests.kit.intake import accepted
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.endpoint import DisabledReason, Health
 from webhookd.core.ids import EndpointId
@@ -39,7 +40,7 @@ async def test_putting_again_replaces(store: Store) -> None:
 async def test_removing_cancels_what_is_pending_and_nothing_else(store: Store) -> None:
     await store.put_endpoints([record("a"), record("b")])
     batch = [submission(to=("a", "b")) for _ in range(3)]
-    await store.accept(batch)
+    await accepted(store, batch)
     done, *pending = [one.deliveries[0][0] for one in batch]
     (work, *_) = (await store.due(A, now_ms=START_MS, limit=1, max_bytes=1, ordered=True, exclude=())).work
     await store.settle([delivered(work)], {})
@@ -54,7 +55,7 @@ async def test_removing_cancels_what_is_pending_and_nothing_else(store: Store) -
 
 async def test_removing_leaves_a_resent_one_delivered(store: Store) -> None:
     await store.put_endpoints([record("a")])
-    await store.accept([submission(to=("a",))])
+    await accepted(store, [submission(to=("a",))])
     (work,) = (await store.due(A, now_ms=START_MS, limit=1, max_bytes=1, ordered=True, exclude=())).work
     await store.settle([delivered(work)], {})
     await store.resend(work.id, now_ms=LATER_MS)
@@ -66,10 +67,10 @@ async def test_removing_leaves_a_resent_one_delivered(store: Store) -> None:
 @pytest.mark.parametrize("pending", [REMOVAL_ROWS, REMOVAL_ROWS + 1])
 async def test_removing_takes_all_however_many(store: Store, pending: int) -> None:
     await store.put_endpoints([record("a")])
-    await store.accept([submission(to=("a",)) for _ in range(pending)])
+    await accepted(store, [submission(to=("a",)) for _ in range(pending)])
     removal = store.remove_endpoint(A, now_ms=LATER_MS)
     # Handed in later, and so part of what is removed only by being pending when its turn comes.
-    later = store.accept([submission(to=("b",))])
+    later = accepted(store, [submission(to=("b",))])
     assert await removal == pending
     await later
     assert await due_ids(store) == []

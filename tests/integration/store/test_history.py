@@ -8,11 +8,13 @@ import pytest
 
 from tests.kit.builders import delivered, delivery_id, died, event, event_id, record, submission
 from tests.kit.clock import START_MS
+from tests.kit.intake import accepted
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.endpoint import DisabledReason, Health
 from webhookd.core.event import EventSummary
 from webhookd.core.ids import EndpointId
-from webhookd.core.ports import Counts, DeliveryFilter, EventFilter, Page, Store, Submission
+from webhookd.core.ports import Counts, Store, Submission
+from webhookd.core.queries import DeliveryFilter, EventFilter, Page
 from webhookd.errors import NotFoundError
 from webhookd.store.sqlite import history, transaction
 
@@ -30,8 +32,8 @@ async def batch(request: pytest.FixtureRequest, store: Store, monkeypatch: pytes
         submission(event(tenant=f"t{n % 2}", type=f"type{n % 3}", accepted_at_ms=START_MS + n), to=("a", "b"))
         for n in range(24)
     ]
-    await store.accept(all_of_them[:12])
-    await store.accept(all_of_them[12:])
+    await accepted(store, all_of_them[:12])
+    await accepted(store, all_of_them[12:])
     for endpoint in ("a", "b"):
         due = await store.due(
             EndpointId(endpoint), now_ms=START_MS + 24, limit=24, max_bytes=10_000, ordered=False, exclude=()
@@ -144,7 +146,7 @@ async def test_events_are_filtered_and_newest_first(
 
 async def test_an_event_in_a_list_has_all_but_its_payload(store: Store) -> None:
     one = submission(event(payload=b"12345", content_type="text/plain"))
-    await store.accept([one])
+    await accepted(store, [one])
     assert await store.events(EventFilter(), limit=1, before=None) == Page(
         [
             EventSummary(
@@ -164,9 +166,9 @@ async def test_a_delivery_committed_late_is_still_listed(store: Store, monkeypat
     """Its id was minted before that of a neighbour which was committed, and listed, first."""
     monkeypatch.setattr(transaction, "LIST_EVERY_ROWS", 1)
     early, late = submission(to=("a",)), submission(to=("a",))
-    await store.accept([late])
+    await accepted(store, [late])
     monkeypatch.setattr(transaction, "LIST_EVERY_ROWS", 1000)
-    await store.accept([early])
+    await accepted(store, [early])
     page = await store.deliveries(DeliveryFilter(endpoint_id=EndpointId("a")), limit=10, before=None)
     assert [one.id for one in page.items] == [late.deliveries[0][0], early.deliveries[0][0]]
 
@@ -182,14 +184,14 @@ async def test_counts_of_an_empty_store(store: Store) -> None:
 
 
 async def test_pending_is_counted_for_the_endpoints_asked_for(store: Store, batch: list[Submission]) -> None:
-    await store.accept([submission(to=("b",)), submission(to=("c",))])
+    await accepted(store, [submission(to=("b",)), submission(to=("c",))])
     asked = [EndpointId("a"), EndpointId("b"), EndpointId("nobody")]
     assert await store.pending_by_endpoint(asked) == {"a": 6, "b": 7}
 
 
 async def test_held_is_pending_at_a_disabled_endpoint(store: Store) -> None:
     one = submission(to=("a",))
-    await store.accept([one])
+    await accepted(store, [one])
     delivery = one.deliveries[0][0]
     await store.put_endpoints([record("a", health=Health(disabled_reason=DisabledReason.OPERATOR))])
     shown = await store.delivery(delivery)

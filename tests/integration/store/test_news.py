@@ -7,12 +7,14 @@ import pytest
 from tests.integration.store.conftest import Opener
 from tests.kit.builders import died, event, record, submission
 from tests.kit.clock import START_MS, VirtualClock
+from tests.kit.intake import accepted
 from tests.kit.values import replace
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason, Health
 from webhookd.core.event import OPERATIONAL_TENANT
 from webhookd.core.ids import EndpointId
-from webhookd.core.ports import EventFilter, Store, Submission
+from webhookd.core.ports import Store, Submission
+from webhookd.core.queries import EventFilter
 from webhookd.core.settings import MIB, Storage
 from webhookd.errors import StoreError, StoreFullError
 
@@ -27,7 +29,7 @@ def telling(of: Work | None = None, *, at_ms: int = START_MS) -> Submission:
 
 async def owed_work(store: Store, count: int = 1) -> list[Work]:
     await store.put_endpoints([record("a"), record("alerts")])
-    await store.accept([submission(to=("a",)) for _ in range(count)])
+    await accepted(store, [submission(to=("a",)) for _ in range(count)])
     found = await store.due(EndpointId("a"), now_ms=START_MS, limit=count, max_bytes=MIB, ordered=False, exclude=())
     return found.work
 
@@ -88,7 +90,7 @@ async def test_there_is_room_for_what_is_told_where_producers_are_refused(opener
     free[0] = MIB
     clock.advance(0.3)
     with pytest.raises(StoreFullError):
-        await store.accept([submission()])
+        await accepted(store, [submission()])
     await store.settle([died(work)], {}, [telling(work)])
     await store.put_endpoints([record("a", health=OFF)], [telling()])
     assert await told(store) == 2

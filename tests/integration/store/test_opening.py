@@ -17,6 +17,7 @@ import pytest
 from tests.integration.store.conftest import Opener
 from tests.kit.builders import event, submission
 from tests.kit.clock import VirtualClock
+from tests.kit.intake import accepted
 from webhookd.core.settings import Storage
 from webhookd.errors import (
     AlreadyRunningError,
@@ -34,7 +35,7 @@ SMALL = b"small"
 async def path(opener: Opener, storage: Storage) -> Path:
     """Leave a database with something in it."""
     store = await opener()
-    await store.accept([submission(event(payload=b"x" * 1000)) for _ in range(200)])
+    await accepted(store, [submission(event(payload=b"x" * 1000)) for _ in range(200)])
     await store.close()
     return storage.path
 
@@ -274,10 +275,10 @@ async def test_a_writer_lock_held_elsewhere_ends_in_unavailable(
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreUnavailableError):
-                await store.accept([submission()])
+                await accepted(store, [submission()])
             # Whoever asks whether the writer lives is not to be told that it is dead.
             await store.ping()
             other.execute("ROLLBACK")
-        assert len(await store.accept([submission()])) == 1
+        assert len(await accepted(store, [submission()])) == 1
     finally:
         await store.close()

@@ -18,6 +18,7 @@ from tests.kit.builders import (
     submission,
 )
 from tests.kit.clock import START_MS
+from tests.kit.intake import accepted
 from tests.kit.values import replace
 from webhookd.core.attempt import ErrorClass, Phases, Trigger
 from webhookd.core.delivery import DeliveryState, Work
@@ -32,7 +33,7 @@ MUCH_LATER_MS = START_MS + 3_600_000
 
 async def owe(store: Store, *accepted_at_ms: int, to: str = "a", payload: bytes = b"x") -> list[Submission]:
     batch = [submission(event(payload=payload, accepted_at_ms=at), to=(to,)) for at in accepted_at_ms]
-    await store.accept(batch)
+    await accepted(store, batch)
     return batch
 
 
@@ -329,7 +330,7 @@ async def test_a_resend_of_what_is_not_there(store: Store) -> None:
 async def test_an_event_is_resent_to_every_endpoint_that_still_exists(store: Store) -> None:
     await store.put_endpoints([record("a"), record("b")])
     one = submission(to=("a", "gone", "b"))
-    await store.accept([one])
+    await accepted(store, [one])
     for to in ("a", "gone", "b"):
         await store.settle([died(await only_work(store, to))], {})
     shown = await store.resend_event(one.event.id, None, now_ms=LATER_MS)
@@ -340,7 +341,7 @@ async def test_an_event_is_resent_to_every_endpoint_that_still_exists(store: Sto
 async def test_an_event_is_resent_to_one_endpoint(store: Store) -> None:
     await store.put_endpoints([record("a"), record("b")])
     one = submission(to=("a", "b"))
-    await store.accept([one])
+    await accepted(store, [one])
     (shown,) = await store.resend_event(one.event.id, EndpointId("b"), now_ms=LATER_MS)
     assert (shown.id, shown.due_at_ms) == (one.deliveries[1][0], LATER_MS)
     assert (await only_work(store, "a")).trigger is Trigger.SCHEDULED
@@ -388,7 +389,7 @@ async def test_after_the_clock_went_back_nothing_waits_without_a_reason(store: S
     late, retry, near = START_MS + day_ms, START_MS + day_ms + 1, START_MS + 500
     await owe(store, late, late)
     put_off = submission(event(accepted_at_ms=late, deliver_at_ms=late), to=("a",))
-    await store.accept([put_off])
+    await accepted(store, [put_off])
     await owe(store, START_MS, START_MS)
     first, second = (await due(store)).work
     await store.settle([retried(first, due_at_ms=retry), retried(second, due_at_ms=near)], {})

@@ -10,7 +10,7 @@ import pytest
 
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.ids import EndpointId, EventId
-from webhookd.core.ports import DeliveryFilter, EventFilter
+from webhookd.core.queries import DeliveryFilter, EventFilter
 from webhookd.store.sqlite import changes, history, intake, listing, outbox, replay, retention, schema, settlement
 from webhookd.store.sqlite.rows import SELECT_ATTEMPT
 
@@ -84,9 +84,11 @@ def plan(db: sqlite3.Connection, sql: str) -> str:
             f"{SELECT_ATTEMPT} WHERE delivery_id = ? ORDER BY number",
             ["SEARCH attempts USING PRIMARY KEY (delivery_id=?)"],
         ),
-        (settlement.INSERT_ATTEMPTS.text[8], ["SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"]),
-        (settlement.UPDATE_DELIVERIES.text[8], ["SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"]),
-        (settlement.UPDATE_HEALTH.text[8], ["SEARCH p USING PRIMARY KEY (id=?)"]),
+        (settlement.INSERT_ATTEMPTS.text(8), ["SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (settlement.INSERT_PLAIN_ATTEMPTS.text(8), ["SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (settlement.UPDATE_DELIVERIES.text(8), ["SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (settlement.UPDATE_DELIVERED.text(8), ["SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (settlement.UPDATE_HEALTH.text(8), ["SEARCH p USING PRIMARY KEY (id=?)"]),
     ],
 )
 def test_a_statement_uses_its_index(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
@@ -103,7 +105,8 @@ def test_a_statement_uses_its_index(db: sqlite3.Connection, sql: str, steps: lis
         outbox.BY_DUE_MOMENT,
         outbox.REPLAYED,
         outbox.BY_ACCEPTANCE,
-        settlement.UPDATE_DELIVERIES.text[64],
+        settlement.UPDATE_DELIVERIES.text(64),
+        settlement.UPDATE_DELIVERED.text(64),
         intake.FIND_KEYS,
     ],
 )

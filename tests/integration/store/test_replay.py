@@ -9,10 +9,12 @@ import pytest
 
 from tests.kit.builders import delivered, died, event, record, retried, submission
 from tests.kit.clock import START_MS
+from tests.kit.intake import accepted
 from webhookd.core.attempt import Trigger
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.ids import DeliveryId, EndpointId
-from webhookd.core.ports import DueBatch, Head, ReplayFilter, Store
+from webhookd.core.ports import DueBatch, Head, Store
+from webhookd.core.queries import ReplayFilter
 from webhookd.store.sqlite import replay as sqlite_replay
 from webhookd.store.sqlite import transaction
 
@@ -32,7 +34,7 @@ async def ended(
     """Accept events and let their deliveries end in this state."""
     batch = [submission(event(type=event_type, accepted_at_ms=at_ms, payload=b"1"), to=(to,)) for _ in range(count)]
     await store.put_endpoints([record("a"), record("b")])
-    await store.accept(batch)
+    await accepted(store, batch)
     ids = [one.deliveries[0][0] for one in batch]
     work = [one for one in (await due(store, EndpointId(to))).work if one.id in set(ids)]
     if state is DeliveryState.CANCELLED:
@@ -129,7 +131,7 @@ async def test_others_commit_between_the_parts(store: Store, monkeypatch: pytest
     task = asyncio.ensure_future(store.replay(ReplayFilter(endpoint_id=A), now_ms=LATER_MS))
     assert await asyncio.to_thread(begun.wait, 5)
     parts_before: list[int] = []
-    accepting = asyncio.ensure_future(store.accept([submission(to=("b",))]))
+    accepting = asyncio.ensure_future(accepted(store, [submission(to=("b",))]))
     accepting.add_done_callback(lambda _: parts_before.append(len(seen)))
     go_on.set()
     await accepting
@@ -166,7 +168,7 @@ async def test_due_puts_replayed_work_last_and_bounds_it_by_itself(store: Store)
     replayed = await ended(store, DeliveryState.DEAD, 5)
     await replay(store)
     batch = [submission(event(accepted_at_ms=LATER_MS), to=("a",)) for _ in range(3)]
-    await store.accept(batch)
+    await accepted(store, batch)
     fresh = [one.deliveries[0][0] for one in batch]
     found = await due(store, limit=2, replay_limit=2)
     assert ids(found) == fresh[:2] + replayed[:2]
@@ -179,7 +181,7 @@ async def test_due_puts_replayed_work_last_and_bounds_it_by_itself(store: Store)
 
 async def test_in_order_a_replayed_delivery_stands_where_it_was_accepted(store: Store) -> None:
     (first,) = await ended(store, DeliveryState.DEAD)
-    await store.accept([later := submission(event(accepted_at_ms=LATER_MS), to=("a",))])
+    await accepted(store, [later := submission(event(accepted_at_ms=LATER_MS), to=("a",))])
     await replay(store)
     found = await due(store, ordered=True)
     assert ids(found) == [first, later.deliveries[0][0]]
@@ -190,7 +192,7 @@ async def test_heads_tell_replayed_work_apart(store: Store) -> None:
     await ended(store, DeliveryState.DEAD)
     await ended(store, DeliveryState.DEAD, to="b")
     await replay(store)
-    await store.accept([submission(event(accepted_at_ms=START_MS + 7), to=("b",))])
+    await accepted(store, [submission(event(accepted_at_ms=START_MS + 7), to=("b",))])
     heads = sorted(await store.heads(), key=lambda head: head.endpoint_id)
     assert heads == [
         Head(endpoint_id=A, due_at_ms=None, replay_due_ms=LATER_MS, last_due_ms=LATER_MS),

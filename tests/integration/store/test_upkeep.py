@@ -11,10 +11,12 @@ import pytest
 from tests.integration.store.conftest import Opener
 from tests.kit.builders import delivered, died, event, record, submission
 from tests.kit.clock import START_MS
+from tests.kit.intake import accepted
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.endpoint import DisabledReason, Health
 from webhookd.core.ids import DeliveryId, EndpointId
-from webhookd.core.ports import DeliveryFilter, Store
+from webhookd.core.ports import Store
+from webhookd.core.queries import DeliveryFilter
 from webhookd.core.settings import DAY, Storage
 from webhookd.errors import ConflictError, NotFoundError, StoreUnavailableError
 from webhookd.store.sqlite import retention
@@ -25,7 +27,7 @@ A = EndpointId("a")
 
 async def owe(store: Store, *, at_ms: int = START_MS, to: tuple[str, ...] = ("a",)) -> tuple[int, list[DeliveryId]]:
     one = submission(event(accepted_at_ms=at_ms), to=to)
-    await store.accept([one])
+    await accepted(store, [one])
     return one.event.id, [delivery for delivery, _ in one.deliveries]
 
 
@@ -134,13 +136,13 @@ async def test_what_is_owed_to_an_endpoint_that_vanished_is_cancelled(store: Sto
 async def test_expired_keys_go(store: Store) -> None:
     old = submission(idempotency_key="old")
     young = submission(event(accepted_at_ms=START_MS + DAY_MS), idempotency_key="young")
-    await store.accept([old, young])
+    await accepted(store, [old, young])
     await prune_round(store, now_ms=START_MS + DAY_MS)
     # Asked as of before its end, so that only its absence lets it pass.
     again = [submission(idempotency_key=key, fingerprint=b"other") for key in ("old", "young")]
-    assert [a.duplicate for a in await store.accept(again[:1])] == [False]
+    assert [a.duplicate for a in await accepted(store, again[:1])] == [False]
     with pytest.raises(ConflictError):
-        await store.accept(again[1:])
+        await accepted(store, again[1:])
 
 
 async def test_a_round_goes_in_bounded_batches_and_reaches_everything(
@@ -148,7 +150,7 @@ async def test_a_round_goes_in_bounded_batches_and_reaches_everything(
 ) -> None:
     monkeypatch.setattr(retention, "BATCH_ROWS", 7)
     await store.put_endpoints([record("a")])
-    await store.accept([submission(to=("a",)) for _ in range(40)] + [submission(to=()) for _ in range(30)])
+    await accepted(store, [submission(to=("a",)) for _ in range(40)] + [submission(to=()) for _ in range(30)])
     for _ in range(4):
         await end(store, DeliveryState.DELIVERED, at_ms=START_MS)
     now_ms = START_MS + 8 * DAY_MS
@@ -161,7 +163,7 @@ async def test_a_round_goes_in_bounded_batches_and_reaches_everything(
 
 async def test_nothing_is_left_of_what_was_deleted(opener: Opener, storage: Storage) -> None:
     store = await opener()
-    await store.accept([submission(to=("a", "b"), idempotency_key=str(n)) for n in range(20)])
+    await accepted(store, [submission(to=("a", "b"), idempotency_key=str(n)) for n in range(20)])
     await end(store, DeliveryState.DELIVERED, at_ms=START_MS)
     await end(store, DeliveryState.DEAD, at_ms=START_MS, to="b")
     # What ends by tens is deleted by tens, so the rest is cancelled as owed to endpoints that do not exist.
@@ -177,7 +179,7 @@ async def test_nothing_is_left_of_what_was_deleted(opener: Opener, storage: Stor
 
 async def test_space_grows_with_what_is_kept_and_is_free_again(store: Store) -> None:
     empty = await store.space()
-    await store.accept([submission(event(payload=b"x" * 100_000), to=()) for _ in range(10)])
+    await accepted(store, [submission(event(payload=b"x" * 100_000), to=()) for _ in range(10)])
     full = await store.space()
     assert full.used_bytes >= empty.used_bytes + 1_000_000
     assert full.wal_bytes > 0
@@ -187,23 +189,23 @@ async def test_space_grows_with_what_is_kept_and_is_free_again(store: Store) -> 
 
 
 async def test_ping_comes_after_what_was_queued_before_it(store: Store) -> None:
-    accepting = store.accept([submission()])
+    accepting = accepted(store, [submission()])
     await store.ping()
     assert accepting.done()
 
 
 async def test_checkpoint_moves_the_log_even_while_somebody_reads(store: Store) -> None:
-    await store.accept([submission()])
+    await accepted(store, [submission()])
     await asyncio.gather(store.checkpoint(), store.counts())
 
 
 async def test_close_finishes_what_is_queued_and_refuses_the_rest(opener: Opener, storage: Storage) -> None:
     first = await opener()
-    queued = [first.accept([submission()]) for _ in range(50)]
+    queued = [accepted(first, [submission()]) for _ in range(50)]
     await first.close()
     assert all([not (await one)[0].duplicate for one in queued])
     with pytest.raises(StoreUnavailableError):
-        await first.accept([submission()])
+        await accepted(first, [submission()])
     with pytest.raises(StoreUnavailableError):
         await first.ping()
     second = await opener()

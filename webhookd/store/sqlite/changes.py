@@ -12,7 +12,7 @@ from webhookd.core.ids import DeliveryId, EndpointId, EventId, delivery_text, ev
 from webhookd.core.ports import Submission
 from webhookd.errors import ConflictError, NotFoundError
 from webhookd.store.sqlite.intake import accept
-from webhookd.store.sqlite.listing import list_late
+from webhookd.store.sqlite.listing import Listed, list_late
 from webhookd.store.sqlite.rows import SELECT_DELIVERY, delivery_of, endpoint_row, find_delivery
 from webhookd.store.sqlite.statements import RowStatement
 
@@ -73,8 +73,7 @@ _PUT_ENDPOINTS = RowStatement(
         previous_secret_until_ms, sample, disabled_reason, disabled_at_ms, failing_days, last_failing_date,
         failed_attempts, last_success_at_ms, last_attempt_delivery_id, last_attempt_number, holds)
     VALUES """,
-    "({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {11}, {12}, {13}, {14}, {15}, {16})",
-    width=17,
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 
 
@@ -125,8 +124,8 @@ def _shown(db: sqlite3.Connection, delivery_id: DeliveryId) -> Delivery:
 
 def put_endpoints(db: sqlite3.Connection, records: Sequence[EndpointRecord], *, events: Sequence[Submission]) -> None:
     """Insert or replace every record, and take in the events that tell of it."""
-    _PUT_ENDPOINTS.run(db, [endpoint_row(record) for record in records])
-    accept(db, [events], window_ms=0)
+    _PUT_ENDPOINTS.run(db, [value for record in records for value in endpoint_row(record)])
+    accept(db, [events], window_ms=0, listed=Listed())
 
 
 class Removal:

@@ -11,7 +11,8 @@ import orjson
 from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.event import EventSummary
 from webhookd.core.ids import EndpointId, lowest_id_at
-from webhookd.core.ports import Counts, DeliveryFilter, EventFilter, Page
+from webhookd.core.ports import Counts
+from webhookd.core.queries import DeliveryFilter, EventFilter, Page
 from webhookd.store.sqlite.listing import LISTED_UPTO
 from webhookd.store.sqlite.rows import SELECT_DELIVERY, delivery_of
 

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import cast
 
 import orjson
+from msgspec import Struct
 
 from webhookd.core.ids import EventId
-from webhookd.core.ports import Acceptance, Submission
-from webhookd.errors import ConflictError, WebhookdError
-from webhookd.store.sqlite.listing import list_late, listed_upto
+from webhookd.core.ports import Acceptance, Answer, Submission
+from webhookd.errors import ConflictError
+from webhookd.store.sqlite.listing import Listed, list_late
 from webhookd.store.sqlite.statements import RowStatement
 
 _INSERT_EVENTS = RowStatement(
     "INSERT INTO events (id, type, tenant, content_type, accepted_at_ms, deliver_at_ms, payload) VALUES ",
-    "({0}, {1}, {2}, {3}, {4}, {5}, {6})",
-    width=7,
+    "(?, ?, ?, ?, ?, ?, ?)",
 )
 
 _INSERT_DELIVERIES = RowStatement(
     "INSERT INTO deliveries (id, event_id, endpoint_id, created_at_ms, owed_since_ms, due_at_ms) VALUES ",
-    "({0}, {1}, {2}, {3}, {4}, {4})",
-    width=5,
+    "(?, ?, ?, ?, ?, ?)",
 )
 
 # REPLACE, because an expired key may still be there.
 _INSERT_KEYS = RowStatement(
     "INSERT OR REPLACE INTO idempotency (event_id, tenant, key, fingerprint, deliveries, expires_at_ms) VALUES ",
-    "({0}, {1}, {2}, {3}, {4}, {5})",
-    width=6,
+    "(?, ?, ?, ?, ?, ?)",
 )
 
 FIND_KEYS = """
@@ -41,67 +39,117 @@ CROSS JOIN idempotency AS known ON known.tenant = asked.value ->> 0 AND known.ke
 
 COUNT_EVENTS = "UPDATE figures SET value = value + ? WHERE name = 'events'"
 
-Calls = Sequence[Sequence[Submission]]
-Answer = list[Acceptance] | WebhookdError
 _Key = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     event_id: EventId
     fingerprint: bytes
     deliveries: int
     expires_at_ms: int
 
 
-def accept(db: sqlite3.Connection, calls: Calls, *, window_ms: int) -> list[Answer]:
+def accept(
+    db: sqlite3.Connection, calls: Sequence[Sequence[Submission]], *, window_ms: int, listed: Listed
+) -> list[Answer]:
     """Insert what is new in `calls` and answer each call; one whose key conflicts leaves no rows behind.
 
     A key first seen in an earlier call, or on an earlier line of the same one, counts as known. Whether a key has
     expired is judged by the acceptance time of the event that repeats it.
     """
-    known = _find(db, calls)
+    fresh = _Fresh(_find(db, calls), window_ms)
     answers: list[Answer] = []
-    fresh: list[Submission] = []
     for call in calls:
-        # A call's own keys become known to its neighbours only once the call is sure to be kept.
-        own: dict[_Key, _Known] = {}
         try:
-            answer = [_answer(submission, line, call, known, own, window_ms) for line, submission in enumerate(call, 1)]
+            answers.append(fresh.take(call))
         except ConflictError as conflict:
             answers.append(conflict)
-            continue
-        known.update(own)
-        answers.append(answer)
-        fresh += [submission for submission, given in zip(call, answer, strict=True) if not given.duplicate]
-    _insert(db, fresh, window_ms)
+    fresh.insert(db, listed)
     return answers
 
 
-def _answer(
-    submission: Submission,
-    line: int,
-    call: Sequence[Submission],
-    known: dict[_Key, _Known],
-    own: dict[_Key, _Known],
-    window_ms: int,
-) -> Acceptance:
-    event = submission.event
-    if submission.idempotency_key is not None:
-        key = (event.tenant, submission.idempotency_key)
-        before = own.get(key) or known.get(key)
+class _Fresh:
+    """What is new, as the values of its rows, and what keys are known to stand for."""
+
+    def __init__(self, known: dict[_Key, _Known], window_ms: int) -> None:
+        self._known = known
+        self._window_ms = window_ms
+        self._events: list[object] = []
+        self._deliveries: list[object] = []
+        self._keys: list[object] = []
+
+    def take(self, call: Sequence[Submission]) -> list[Acceptance]:
+        """Add what is new in `call`, or raise ConflictError and add nothing."""
+        events, deliveries = self._events, self._deliveries
+        before = len(events), len(deliveries)
+        # A call's own keys become known to its neighbours only once the call is sure to be kept.
+        own: dict[_Key, _Known] = {}
+        answer: list[Acceptance] = []
+        for submission in call:
+            event = submission.event
+            event_id = event.id
+            owed = submission.deliveries
+            if submission.idempotency_key is not None and (known := self._repeated(submission, own)) is not None:
+                if known.fingerprint != submission.fingerprint:
+                    del events[before[0] :], deliveries[before[1] :]
+                    raise _conflict(len(answer) + 1, call)
+                answer.append(Acceptance(known.event_id, True, known.deliveries))
+                continue
+            accepted_at_ms = event.accepted_at_ms
+            due_at_ms = event.due_at_ms
+            events += (
+                event_id,
+                event.type,
+                event.tenant,
+                event.content_type,
+                accepted_at_ms,
+                event.deliver_at_ms,
+                event.payload,
+            )
+            for delivery_id, endpoint_id in owed:
+                deliveries += (delivery_id, event_id, endpoint_id, accepted_at_ms, due_at_ms, due_at_ms)
+            answer.append(Acceptance(event_id, False, len(owed)))
+        for (tenant, key), known in own.items():
+            self._keys += (known.event_id, tenant, key, known.fingerprint, known.deliveries, known.expires_at_ms)
+        self._known |= own
+        return answer
+
+    def _repeated(self, submission: Submission, own: dict[_Key, _Known]) -> _Known | None:
+        """Return what the key of `submission` stands for already; where that is nothing, it stands for this now."""
+        event = submission.event
+        key = (event.tenant, submission.idempotency_key or "")
+        before = own.get(key) or self._known.get(key)
         if before is not None and before.expires_at_ms > event.accepted_at_ms:
-            if before.fingerprint != submission.fingerprint:
-                where = f"line {line}: " if len(call) > 1 else ""
-                raise ConflictError(
-                    "idempotency_conflict", f"{where}this idempotency key already stands for other content"
+            return before
+        own[key] = _Known(
+            event.id, submission.fingerprint, len(submission.deliveries), event.accepted_at_ms + self._window_ms
+        )
+        return None
+
+    def insert(self, db: sqlite3.Connection, listed: Listed) -> None:
+        """Write everything."""
+        if not self._events:
+            return
+        _INSERT_EVENTS.run(db, self._events)
+        db.execute(COUNT_EVENTS, (len(self._events) // _INSERT_EVENTS.width,))
+        if self._deliveries:
+            _INSERT_DELIVERIES.run(db, self._deliveries)
+            ids = cast("list[int]", self._deliveries[:: _INSERT_DELIVERIES.width])
+            upto = listed.upto(db)
+            if min(ids) <= upto:
+                endpoint_ids = cast("list[str]", self._deliveries[2 :: _INSERT_DELIVERIES.width])
+                list_late(
+                    db, [(name, number) for name, number in zip(endpoint_ids, ids, strict=True) if number <= upto]
                 )
-            return Acceptance(before.event_id, duplicate=True, deliveries=before.deliveries)
-        own[key] = _known(submission, window_ms)
-    return Acceptance(event.id, duplicate=False, deliveries=len(submission.deliveries))
+        _INSERT_KEYS.run(db, self._keys)
 
 
-def _find(db: sqlite3.Connection, calls: Calls) -> dict[_Key, _Known]:
+def _conflict(line: int, call: Sequence[Submission]) -> ConflictError:
+    where = f"line {line}: " if len(call) > 1 else ""
+    return ConflictError("idempotency_conflict", f"{where}this idempotency key already stands for other content")
+
+
+def _find(db: sqlite3.Connection, calls: Sequence[Sequence[Submission]]) -> dict[_Key, _Known]:
     asked = list(
         {
             (submission.event.tenant, submission.idempotency_key)
@@ -114,48 +162,3 @@ def _find(db: sqlite3.Connection, calls: Calls) -> dict[_Key, _Known]:
         return {}
     rows = db.execute(FIND_KEYS, (orjson.dumps(asked).decode(),)).fetchall()
     return {(tenant, key): _Known(*rest) for tenant, key, *rest in rows}
-
-
-def _insert(db: sqlite3.Connection, fresh: Sequence[Submission], window_ms: int) -> None:
-    events = []
-    deliveries = []
-    keys: dict[_Key, tuple[object, ...]] = {}
-    for submission in fresh:
-        event = submission.event
-        accepted_at_ms = event.accepted_at_ms
-        events.append(
-            (event.id, event.type, event.tenant, event.content_type, accepted_at_ms, event.deliver_at_ms, event.payload)
-        )
-        due_at_ms = event.due_at_ms
-        for delivery_id, endpoint_id in submission.deliveries:
-            deliveries.append((delivery_id, event.id, endpoint_id, accepted_at_ms, due_at_ms))
-        if (key := submission.idempotency_key) is not None:
-            known = _known(submission, window_ms)
-            keys[event.tenant, key] = (
-                event.id,
-                event.tenant,
-                key,
-                known.fingerprint,
-                known.deliveries,
-                known.expires_at_ms,
-            )
-    if events:
-        _INSERT_EVENTS.run(db, events)
-        db.execute(COUNT_EVENTS, (len(events),))
-    if deliveries:
-        _INSERT_DELIVERIES.run(db, deliveries)
-        upto = listed_upto(db)
-        if late := [
-            (endpoint_id, delivery_id) for delivery_id, _, endpoint_id, *_ in deliveries if delivery_id <= upto
-        ]:
-            list_late(db, late)
-    _INSERT_KEYS.run(db, list(keys.values()))
-
-
-def _known(submission: Submission, window_ms: int) -> _Known:
-    return _Known(
-        submission.event.id,
-        submission.fingerprint,
-        len(submission.deliveries),
-        submission.event.accepted_at_ms + window_ms,
-    )

@@ -30,16 +30,24 @@ DELETE FROM endpoint_deliveries WHERE endpoint_id = ? AND delivery_id IN (SELECT
 """
 
 
-def listed_upto(db: sqlite3.Connection) -> int:
-    """Return the delivery up to which the list is complete."""
-    (upto,) = db.execute(LISTED_UPTO).fetchone()
-    return int(upto)
+class Listed:
+    """How far the list is complete: read once, since only the writer moves it."""
 
+    def __init__(self) -> None:
+        self._upto: int | None = None
 
-def catch_up(db: sqlite3.Connection) -> None:
-    """Copy every delivery that is not in the list yet."""
-    if db.execute(_LIST, (listed_upto(db),)).rowcount > 0:
-        db.execute(_MARK)
+    def upto(self, db: sqlite3.Connection) -> int:
+        """Return the delivery up to which the list is complete."""
+        if self._upto is None:
+            (self._upto,) = db.execute(LISTED_UPTO).fetchone()
+        return self._upto
+
+    def catch_up(self, db: sqlite3.Connection) -> None:
+        """Copy every delivery that is not in the list yet; the last thing to be done in its transaction."""
+        if db.execute(_LIST, (self.upto(db),)).rowcount > 0:
+            db.execute(_MARK)
+            # Read again once this is committed, or was not.
+            self._upto = None
 
 
 def list_late(db: sqlite3.Connection, deliveries: Sequence[tuple[str, int]]) -> None:

@@ -11,7 +11,7 @@ import orjson
 
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.ids import EndpointId, lowest_id_at
-from webhookd.core.ports import ReplayFilter
+from webhookd.core.queries import ReplayFilter
 from webhookd.store.sqlite.changes import OWE_AGAIN
 from webhookd.store.sqlite.listing import LISTED_UPTO
 

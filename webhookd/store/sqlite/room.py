@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import sqlite3
 import tempfile
@@ -21,6 +22,11 @@ log = logging.getLogger(__name__)
 _FREE_EVERY_SECONDS = 0.25
 _TELL_EVERY_SECONDS = 60.0
 _TRIAL_BYTES = 64 * KIB
+
+_MOST_PAGES_OF_ROW = 16
+"""More than a row that was handed in can fill: in each tree it goes into at most one page, and what overflows that."""
+
+_LARGEST_PAGE_BYTES = 64 * KIB
 _OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -44,6 +50,8 @@ class Room:
         """What the latest look at the room said; may be read from any thread."""
         self._monotonic = monotonic
         self._free_bytes = free_bytes
+        self._used_at_most = math.inf
+        self._page_bytes = _LARGEST_PAGE_BYTES
         self._free = 0
         self._free_at = float("-inf")
         self._failed_write: StoreError | None = None
@@ -53,8 +61,8 @@ class Room:
     def refusal(self, db: sqlite3.Connection) -> str | None:
         """Look whether there is room, and return why no event may come in, None when there is.
 
-        Pages are counted every time, which costs no I/O inside a transaction; the file system is asked at most four
-        times a second.
+        Pages are counted as soon as what was written since the last count may have brought them to the limit; the file
+        system is asked at most four times a second.
         """
         refusal = self._look(db)
         self._note(refusal or (str(self._failed_write) if self._failed_write else None))
@@ -81,9 +89,10 @@ class Room:
             self._note(str(found))
         return found
 
-    def wrote(self) -> None:
-        """Note that something was committed, so that it can be done after all."""
+    def wrote(self, *, rows: float = math.inf, size_bytes: int = 0) -> None:
+        """Note a commit, of at most so many rows with payloads of that size: so writing can be done after all."""
         self._failed_write = None
+        self._used_at_most += rows * _MOST_PAGES_OF_ROW * self._page_bytes + 2 * size_bytes
 
     def lacks_space(self) -> bool:
         """Say whether a file here cannot grow: the file system or a quota is full, or files may not be that large.
@@ -116,9 +125,12 @@ class Room:
             log.warning("intake.resumed")
 
     def _look(self, db: sqlite3.Connection) -> str | None:
-        used = used_bytes(db)
-        if used >= self.storage.max_size_bytes:
-            return f"the database uses {used} bytes of store.max_size = {self.storage.max_size_bytes}"
+        limit = self.storage.max_size_bytes
+        if self._used_at_most >= limit:
+            pages, self._page_bytes = _used_pages(db)
+            self._used_at_most = used = pages * self._page_bytes
+            if used >= limit:
+                return f"the database uses {used} bytes of store.max_size = {limit}"
         now = self._monotonic()
         if now - self._free_at >= _FREE_EVERY_SECONDS:
             self._free, self._free_at = self._free_bytes(self._directory), now
@@ -155,7 +167,12 @@ def is_locked(db: sqlite3.Connection) -> bool:
 
 def used_bytes(db: sqlite3.Connection) -> int:
     """Return the bytes of pages that hold something; pages that pruning has freed are room again."""
+    pages, page_bytes = _used_pages(db)
+    return pages * page_bytes
+
+
+def _used_pages(db: sqlite3.Connection) -> tuple[int, int]:
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     (free,) = db.execute("PRAGMA freelist_count").fetchone()
-    (page_size,) = db.execute("PRAGMA page_size").fetchone()
-    return int((pages - free) * page_size)
+    (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+    return pages - free, page_bytes

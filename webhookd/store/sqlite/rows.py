@@ -23,11 +23,14 @@ JOIN events AS e ON e.id = d.event_id
 LEFT JOIN endpoints AS p ON p.id = d.endpoint_id
 """
 
-SELECT_ATTEMPT = """
-SELECT delivery_id, number, trigger, started_at_ms, duration_ms, status, error_class, error_text,
-       dns_ms, connect_ms, tls_ms, first_byte_ms, retry_after_seconds, excerpt
-FROM attempts
-"""
+ATTEMPT_COLUMNS = (
+    "delivery_id, number, trigger, started_at_ms, duration_ms, status, error_class, error_text, "
+    "dns_ms, connect_ms, tls_ms, first_byte_ms, retry_after_seconds, excerpt"
+)
+
+PLAIN_ATTEMPT_COLUMNS = "delivery_id, number, trigger, started_at_ms, duration_ms, status, first_byte_ms, excerpt"
+
+SELECT_ATTEMPT = f"SELECT {ATTEMPT_COLUMNS} FROM attempts"
 
 SELECT_ENDPOINT = """
 SELECT id, declared, created_at_ms, given, secret, previous_secret, previous_secret_until_ms, sample,
@@ -64,18 +67,18 @@ def find_delivery(db: sqlite3.Connection, delivery_id: DeliveryId) -> Delivery |
 
 
 def attempt_row(attempt: Attempt) -> Row:
-    """Return the columns of SELECT_ATTEMPT."""
+    """Return ATTEMPT_COLUMNS."""
     outcome = attempt.outcome
     phases = outcome.phases
     error = outcome.error
     return (
         attempt.delivery_id,
         attempt.number,
-        attempt.trigger.value,
+        attempt.trigger._value_,
         attempt.started_at_ms,
         outcome.duration_ms,
         outcome.status,
-        None if error is None else error.kind.value,
+        None if error is None else error.kind._value_,
         None if error is None else error.text,
         phases.dns_ms,
         phases.connect_ms,
@@ -86,7 +89,35 @@ def attempt_row(attempt: Attempt) -> Row:
     )
 
 
-def attempt_of(row: tuple) -> Attempt:  # type: ignore[type-arg]  # the columns of SELECT_ATTEMPT
+def is_plain(attempt: Attempt) -> bool:
+    """Say whether PLAIN_ATTEMPT_COLUMNS are all that there is to keep."""
+    outcome = attempt.outcome
+    phases = outcome.phases
+    return (
+        outcome.error is None
+        and phases.connect_ms is None
+        and phases.dns_ms is None
+        and phases.tls_ms is None
+        and outcome.retry_after_seconds is None
+    )
+
+
+def plain_attempt_row(attempt: Attempt) -> Row:
+    """Return PLAIN_ATTEMPT_COLUMNS."""
+    outcome = attempt.outcome
+    return (
+        attempt.delivery_id,
+        attempt.number,
+        attempt.trigger._value_,
+        attempt.started_at_ms,
+        outcome.duration_ms,
+        outcome.status,
+        outcome.phases.first_byte_ms,
+        outcome.excerpt,
+    )
+
+
+def attempt_of(row: tuple) -> Attempt:  # type: ignore[type-arg]  # ATTEMPT_COLUMNS
     """Return the attempt in a row of SELECT_ATTEMPT."""
     return Attempt(
         delivery_id=row[0],

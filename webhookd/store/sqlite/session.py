@@ -16,12 +16,13 @@ from webhookd.errors import StoreCorruptError, StoreUnavailableError
 from webhookd.store.sqlite.failures import translate
 
 Result = TypeVar("Result")
+Plain = TypeVar("Plain", None, bytes)
 
 READ_LIMIT_SECONDS = 5.0
 """Longest a read may take: a longer one would keep the write-ahead log from being reset."""
 
 BUSY_TIMEOUT_SECONDS = 5.0
-_CACHED_STATEMENTS = 256
+_CACHED_STATEMENTS = 512
 
 _EVERYWHERE = """
 PRAGMA wal_autocheckpoint = 0;
@@ -46,6 +47,15 @@ PRAGMA query_only = ON;
 PRAGMA cache_size = -8192;
 """
 )
+
+
+def _itself(value: Plain) -> Plain:
+    return value
+
+
+# For these two sqlite3 looks for an adapter at every value it binds, and without one finds out by an AttributeError.
+sqlite3.register_adapter(type(None), _itself)
+sqlite3.register_adapter(bytes, _itself)
 
 
 class Session(aiosqlite.Connection):

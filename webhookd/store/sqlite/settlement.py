@@ -7,36 +7,46 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
+from webhookd.core.delivery import DeliveryState
 from webhookd.core.endpoint import Health
 from webhookd.core.ids import EndpointId
 from webhookd.core.ports import Settlement, Submission
-from webhookd.store.sqlite.rows import Row, attempt_row, health_row
+from webhookd.store.sqlite.rows import (
+    ATTEMPT_COLUMNS,
+    PLAIN_ATTEMPT_COLUMNS,
+    attempt_row,
+    health_row,
+    is_plain,
+    plain_attempt_row,
+)
 from webhookd.store.sqlite.statements import RowStatement
 
-# Of a delivery that retention has already taken nothing is kept: no later round would find the row.
-INSERT_ATTEMPTS = RowStatement(
-    """
-    WITH told (delivery_id, number, trigger, started_at_ms, duration_ms, status, error_class, error_text,
-               dns_ms, connect_ms, tls_ms, first_byte_ms, retry_after_seconds, excerpt) AS (VALUES """,
-    "({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {11}, {12}, {13})",
-    """)
-    INSERT INTO attempts (delivery_id, number, trigger, started_at_ms, duration_ms, status, error_class, error_text,
-                          dns_ms, connect_ms, tls_ms, first_byte_ms, retry_after_seconds, excerpt)
-    SELECT told.* FROM told WHERE EXISTS (SELECT 1 FROM deliveries AS d WHERE d.id = told.delivery_id)
-    """,
-    width=14,
-)
+_DELIVERED = DeliveryState.DELIVERED
+
+
+def _insert_attempts(columns: str) -> RowStatement:
+    # Of a delivery that retention has already taken nothing is kept: no later round would find the row.
+    return RowStatement(
+        f"WITH told ({columns}) AS (VALUES ",
+        f"({', '.join('?' for _ in columns.split(','))})",
+        f""")
+        INSERT INTO attempts ({columns})
+        SELECT told.* FROM told WHERE EXISTS (SELECT 1 FROM deliveries AS d WHERE d.id = told.delivery_id)
+        """,
+    )
+
+
+INSERT_ATTEMPTS = _insert_attempts(ATTEMPT_COLUMNS)
+
+# Nearly all are answered on a connection that was kept, and have nothing in six of their columns.
+INSERT_PLAIN_ATTEMPTS = _insert_attempts(PLAIN_ATTEMPT_COLUMNS)
 
 # A delivery that was ended while the attempt was in flight stays as it is, and so does one that was resent then and has
 # a fresh schedule before it, unless the attempt was acknowledged.
 _STANDS = "(d.state <> 'pending' OR (d.trigger = 'manual' AND told.trigger <> 'manual' AND told.state <> 'delivered'))"
 
 # The attempt is counted in any case. A delivery that was delivered before goes back to that.
-UPDATE_DELIVERIES = RowStatement(
-    """
-    WITH told (id, number, trigger, state, reason, retries_used, due_at_ms, finished_at_ms) AS (VALUES """,
-    "({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7})",
-    f""")
+_UPDATE_DELIVERIES = f"""
     UPDATE deliveries AS d SET
         attempt_count = max(d.attempt_count, told.number),
         state = iif({_STANDS}, d.state, iif(d.acknowledged_at_ms IS NULL, told.state, 'delivered')),
@@ -52,8 +62,23 @@ UPDATE_DELIVERIES = RowStatement(
         END,
         acknowledged_at_ms = iif({_STANDS}, d.acknowledged_at_ms, NULL)
     FROM told WHERE d.id = told.id
-    """,
-    width=8,
+"""
+
+UPDATE_DELIVERIES = RowStatement(
+    "WITH told (id, number, trigger, state, reason, retries_used, due_at_ms, finished_at_ms) AS (VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?)",
+    f"){_UPDATE_DELIVERIES}",
+)
+
+# The same for what was acknowledged, where all but four columns say so. By which trigger no longer matters then.
+UPDATE_DELIVERED = RowStatement(
+    "WITH brief (id, number, retries_used, finished_at_ms) AS (VALUES ",
+    "(?, ?, ?, ?)",
+    f"""), told AS (
+        SELECT id, number, 'scheduled' AS trigger, 'delivered' AS state, NULL AS reason, retries_used,
+               NULL AS due_at_ms, finished_at_ms
+        FROM brief
+    ){_UPDATE_DELIVERIES}""",
 )
 
 FIND_DEATHS = """
@@ -65,7 +90,7 @@ UPDATE_HEALTH = RowStatement(
     """
     WITH told (id, disabled_reason, disabled_at_ms, failing_days, last_failing_date, failed_attempts,
                last_success_at_ms, last_attempt_delivery_id, last_attempt_number, holds) AS (VALUES """,
-    "({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9})",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     """)
     UPDATE endpoints AS p SET
         disabled_reason = told.disabled_reason,
@@ -79,33 +104,51 @@ UPDATE_HEALTH = RowStatement(
         holds = told.holds
     FROM told WHERE p.id = told.id
     """,
-    width=10,
 )
 
 
 def settle(db: sqlite3.Connection, settlements: Iterable[Settlement]) -> None:
     """Keep every attempt, and change the deliveries that are still pending."""
-    attempts: list[Row] = []
-    changes: dict[int, Row] = {}
+    attempts: list[object] = []
+    plain: list[object] = []
+    delivered: list[object] = []
+    changes: list[object] = []
+    changed: set[int] = set()
     for settlement in settlements:
         attempt = settlement.attempt
-        attempts.append(attempt_row(attempt))
-        if attempt.delivery_id in changes:
+        delivery_id = attempt.delivery_id
+        if is_plain(attempt):
+            plain += plain_attempt_row(attempt)
+        else:
+            attempts += attempt_row(attempt)
+        if delivery_id in changed:
             # Which of two rows an UPDATE … FROM takes is not defined, so the earlier one goes first by itself.
-            UPDATE_DELIVERIES.run(db, list(changes.values()))
-            changes.clear()
-        changes[attempt.delivery_id] = (
-            attempt.delivery_id,
-            attempt.number,
-            attempt.trigger.value,
-            settlement.state.value,
-            settlement.reason,
-            settlement.retries_used,
-            settlement.due_at_ms,
-            settlement.finished_at_ms,
-        )
+            _change(db, delivered, changes)
+            changed.clear()
+        changed.add(delivery_id)
+        if settlement.state is _DELIVERED:
+            delivered += (delivery_id, attempt.number, settlement.retries_used, settlement.finished_at_ms)
+        else:
+            changes += (
+                delivery_id,
+                attempt.number,
+                attempt.trigger._value_,
+                settlement.state._value_,
+                settlement.reason,
+                settlement.retries_used,
+                settlement.due_at_ms,
+                settlement.finished_at_ms,
+            )
     INSERT_ATTEMPTS.run(db, attempts)
-    UPDATE_DELIVERIES.run(db, list(changes.values()))
+    INSERT_PLAIN_ATTEMPTS.run(db, plain)
+    _change(db, delivered, changes)
+
+
+def _change(db: sqlite3.Connection, delivered: list[object], changes: list[object]) -> None:
+    UPDATE_DELIVERED.run(db, delivered)
+    UPDATE_DELIVERIES.run(db, changes)
+    delivered.clear()
+    changes.clear()
 
 
 def without_false_deaths(db: sqlite3.Connection, events: Sequence[Submission]) -> list[Submission]:
@@ -119,4 +162,7 @@ def without_false_deaths(db: sqlite3.Connection, events: Sequence[Submission]) -
 
 def record_health(db: sqlite3.Connection, health: Mapping[EndpointId, Health]) -> None:
     """Write the health of those endpoints that exist."""
-    UPDATE_HEALTH.run(db, [(endpoint_id, *health_row(value)) for endpoint_id, value in health.items()])
+    values: list[object] = []
+    for endpoint_id, value in health.items():
+        values += (endpoint_id, *health_row(value))
+    UPDATE_HEALTH.run(db, values)

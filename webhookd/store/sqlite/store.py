@@ -12,20 +12,8 @@ from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.endpoint import EndpointRecord, Health
 from webhookd.core.event import Event, EventSummary
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, delivery_text, event_text
-from webhookd.core.ports import (
-    Acceptance,
-    BackupReport,
-    Counts,
-    DeliveryFilter,
-    DueBatch,
-    EventFilter,
-    Head,
-    Page,
-    ReplayFilter,
-    Settlement,
-    Space,
-    Submission,
-)
+from webhookd.core.ports import Answer, BackupReport, Counts, DueBatch, Head, Settlement, Space, Submission
+from webhookd.core.queries import DeliveryFilter, EventFilter, Page, ReplayFilter
 from webhookd.core.settings import Storage
 from webhookd.errors import NotFoundError
 from webhookd.store.sqlite import changes, history, outbox, replay
@@ -93,14 +81,8 @@ class SqliteStore:
         """
         return await self._writer.failure()
 
-    def accept(self, submissions: Sequence[Submission]) -> Awaitable[list[Acceptance]]:
-        rows = size_bytes = 0
-        for submission in submissions:
-            rows += 1 + len(submission.deliveries)
-            size_bytes += len(submission.event.payload)
-        return self._writer.submit(
-            Accept(submissions=submissions, rows=rows, size_bytes=size_bytes, answer=new_answer())
-        )
+    def accept(self, calls: Sequence[Sequence[Submission]]) -> Awaitable[list[Answer]]:
+        return self._writer.submit(Accept.of(calls, new_answer()))
 
     async def highest_id(self) -> int:
         return await self._history.read(_highest_id)
