@@ -70,12 +70,14 @@ async def _serve(config_path: Path | None, settings: Settings) -> None:
 
     Were it closed first, the database's thread would have nobody to answer to, and leave a traceback saying so.
     """
-    # What is built at the start lives as long as the process: it is neither collected nor looked at again.
+    # What is built at the start lives as long as the process: it is neither collected nor looked at again. Later next
+    # to nothing makes a cycle; looking for some as often as usual would take a twentieth of all processor time.
     gc.disable()
     daemon = Daemon(config_path, settings)
     try:
         await daemon.start()
         gc.freeze()
+        gc.set_threshold(20_000)
         gc.enable()
         await daemon.serve()
         await daemon.stop()
@@ -113,7 +115,7 @@ class Daemon:
     async def start(self) -> None:
         """Bring everything up, in the order in which it depends on each other; READY comes last."""
         settings, clock, loop = self._settings, self._clock, asyncio.get_running_loop()
-        logs.install_loop_handler(loop)
+        self._supervised.add(logs.install_loop_handler(loop))
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._wants_reload.set)
@@ -282,8 +284,7 @@ class Daemon:
         )
         for warning in store.warnings:
             log.warning("store.warned", extra={"fields": {"reason": warning}})
-        version = tuple(int(part) for part in store.sqlite_version.split("."))
-        if version < _SAFE_SQLITE:
+        if tuple(map(int, store.sqlite_version.split("."))) < _SAFE_SQLITE:
             advice = "no other program may checkpoint this database (Litestream needs 3.51.3 or newer)"
             log.info("sqlite.noted", extra={"fields": {"version": store.sqlite_version, "advice": advice}})
         return store
@@ -307,8 +308,7 @@ class Daemon:
     async def _reload(self) -> None:
         """Swap in the file as it is now, or raise ConfigErrors and leave everything as it was."""
         settings = config.load_settings(self._config_path, environ=os.environ)
-        conflicts = config.reload_conflicts(self._settings, settings)
-        if conflicts:
+        if conflicts := config.reload_conflicts(self._settings, settings):
             raise ConfigErrors(conflicts)
         schema = config.Schema(settings)
         await self.directory.reload(settings.endpoints, schema)

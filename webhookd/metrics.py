@@ -68,10 +68,11 @@ class Readings:
     consecutive_failures: Mapping[EndpointId, int] = field(default_factory=dict)
 
 
-def outcome_label(outcome: Outcome, *, acknowledged: bool) -> str:
-    """Return which of `OUTCOMES` an attempt counts as; `internal` counts as `local`, both being our own fault."""
-    if acknowledged:
-        return "ok"
+def failure_label(outcome: Outcome) -> str:
+    """Return which of `OUTCOMES` an attempt that was not acknowledged counts as.
+
+    `internal` counts as `local`, both being our own fault.
+    """
     if outcome.error is not None:
         return "local" if outcome.error.kind is ErrorClass.INTERNAL else outcome.error.kind.value
     hundred = (outcome.status or 0) // 100
@@ -121,7 +122,7 @@ class Metrics:
         self._ended: dict[str, int] = {
             state.value: 0 for state in (DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.CANCELLED)
         }
-        self._start_delay: dict[Lane, Histogram] = {"fast": Histogram(_START_DELAY), "slow": Histogram(_START_DELAY)}
+        self._start_delay: dict[str, Histogram] = {"fast": Histogram(_START_DELAY), "slow": Histogram(_START_DELAY)}
         self._attempt_seconds = Histogram(_ATTEMPT)
         self._commit_seconds = Histogram(_COMMIT)
         self._commit_rows = Histogram(_BATCH)
@@ -130,13 +131,12 @@ class Metrics:
         self._latency = Histogram(_LATENCY)
         self._lag = Histogram(_LAG)
         # Bound methods, saving a call each on the way of every event.
-        self.ingest_seconds = self._ingest_seconds.observe
-        self.delivery_latency = self._latency.observe
         self.loop_lag = self._lag.observe
 
-    def accepted(self, count: int = 1) -> None:
-        """Count events that are on disk."""
+    def accepted(self, count: int, seconds: float) -> None:
+        """Count the events of a request that are on disk, and how long it took from its last byte to its answer."""
         self._accepted += count
+        self._ingest_seconds.observe(seconds)
 
     def rejected(self, slug: str) -> None:
         """Count a refused request under the slug of its problem."""
@@ -145,14 +145,24 @@ class Metrics:
         self._rejected[slug] = self._rejected.get(slug, 0) + 1
 
     def attempt(self, endpoint_id: EndpointId, outcome: str, seconds: float) -> None:
-        """Count one request and how long it took; `outcome` is what `outcome_label` returned."""
+        """Count one request and how long it took; `outcome` is what `failure_label` returned."""
         counts = self._attempts.get(endpoint_id)
         if counts is None:
             counts = self._counts_of(endpoint_id)
         counts[outcome] += 1
         self._attempt_seconds.observe(seconds)
 
-    def start_delay(self, lane: Lane, seconds: float) -> None:
+    def delivered(self, endpoint_id: EndpointId, attempt_seconds: float, latency_seconds: float) -> None:
+        """Count a request that was acknowledged, and the delivery that ended with it."""
+        counts = self._attempts.get(endpoint_id)
+        if counts is None:
+            counts = self._counts_of(endpoint_id)
+        counts["ok"] += 1
+        self._ended["delivered"] += 1
+        self._attempt_seconds.observe(attempt_seconds)
+        self._latency.observe(latency_seconds)
+
+    def start_delay(self, lane: str, seconds: float) -> None:
         """Count how long after it was due an attempt began."""
         self._start_delay[lane].observe(seconds)
 

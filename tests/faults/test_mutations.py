@@ -71,10 +71,12 @@ MUTATIONS = [
         edits=(
             Edit(
                 file="engine/intake.py",
-                old="        committed.add_done_callback(hand_over)\n",
-                new="        committed.add_done_callback(hand_over)\n"
-                "        answer.set_result([Acceptance(one.event.id, duplicate=False, deliveries=len(one.deliveries))"
-                " for one in submissions])\n",
+                old="        committed.add_done_callback(answer)\n",
+                new="        for submissions, answered in handed_in:\n"
+                "            answered([Acceptance(one.event.id, duplicate=False, deliveries=len(one.deliveries))"
+                " for one in submissions])\n"
+                "        handed_in = [(submissions, lambda _: None) for submissions, _ in handed_in]\n"
+                "        committed.add_done_callback(partial(self._committed, handed_in))\n",
             ),
         ),
         noticed_by=(
@@ -87,10 +89,13 @@ MUTATIONS = [
         edits=(
             Edit(
                 file="engine/intake.py",
-                old="        committed = asyncio.ensure_future(self._store.accept(submissions))\n",
-                new="        committed = asyncio.ensure_future(self._store.accept(submissions))\n"
-                "        self._hand_over(submissions, [Acceptance(one.event.id, duplicate=False,"
-                " deliveries=len(one.deliveries)) for one in submissions])\n",
+                old="        committed.add_done_callback(answer)\n",
+                new="        committed.add_done_callback(answer)\n"
+                "        owed = []\n"
+                "        for submissions, _ in handed_in:\n"
+                "            for submission in submissions:\n"
+                "                _add_work(owed, submission)\n"
+                "        self._dispatcher.offer(owed)\n",
             ),
         ),
         noticed_by=(f"{ORDER}test_no_request_leaves_before_the_event_it_carries_is_on_disk",),
@@ -158,13 +163,12 @@ MUTATIONS = [
             Edit(file="net/response.py", old="MAX_INTERIM = 8\n", new="MAX_INTERIM = 8\nLOCATIONS = []\n"),
             Edit(
                 file="net/sender.py",
-                old="            reply = await self._attempt(work, route, begun, phases)\n",
-                new="            from dataclasses import replace\n"
-                "            from webhookd.net.response import LOCATIONS\n"
-                "            reply = await self._attempt(work, route, begun, phases)\n"
-                "            while LOCATIONS:\n"
-                "                route = self._prepare(replace(endpoint, url=LOCATIONS.pop()))\n"
-                "                reply = await self._attempt(work, route, begun, phases)\n",
+                old="        if isinstance(outcome, Exception):\n",
+                new="        from dataclasses import replace\n"
+                "        from webhookd.net.response import LOCATIONS\n"
+                "        if LOCATIONS:\n"
+                "            return await self.send(work, replace(endpoint, url=LOCATIONS.pop()))\n"
+                "        if isinstance(outcome, Exception):\n",
             ),
         ),
         noticed_by=("integration/net/test_guard.py::test_a_redirect_is_an_answer_and_not_followed",),

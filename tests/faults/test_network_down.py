@@ -18,6 +18,7 @@ from tests.kit.receiver import Receiver
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.endpoint import EndpointStatus
+from webhookd.core.ids import EndpointId
 from webhookd.core.lanes import Lane
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, RetryList
 
@@ -68,7 +69,7 @@ async def test_two_days_without_a_network_cost_nobody_anything(
         for number in range(ENDPOINTS):
             health = engine.record(f"e{number}").health
             assert (health.status, health.failed_attempts) == (EndpointStatus.ENABLED, 0)
-            assert not engine.dispatcher._stations[engine.live(f"e{number}").record.id].window.is_resting  # noqa: SLF001
+            assert not engine.dispatcher._stations.of(EndpointId(f"e{number}")).window.is_resting  # noqa: SLF001
     assert messages(caplog) == ["network.down", "network.up"]
 
 

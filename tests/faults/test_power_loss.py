@@ -132,7 +132,7 @@ def one_round(
     for _ in range(chance.randrange(4)):
         batch = tuple(handed_in(chance, "order.completed") for _ in range(chance.choice((1, 1, 1, 4))))
         owed += [work(owed_id, endpoint_id=name, of=one.event) for one in batch for owed_id, name in one.deliveries]
-        yield promised(store.accept(batch), Kept(submissions=batch))
+        yield promised(store.accept([batch]), Kept(submissions=batch))
 
 
 def handed_in(chance: random.Random, type_: str) -> Submission:

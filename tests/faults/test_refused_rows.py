@@ -18,6 +18,7 @@ import pytest
 
 from tests.kit.builders import delivered, event, record, submission, work
 from tests.kit.clock import VirtualClock
+from tests.kit.intake import accepted
 from webhookd.core.ids import EventId
 from webhookd.core.ports import Submission
 from webhookd.core.settings import Storage
@@ -122,8 +123,8 @@ class Ledger:
         keyed = [Submission(event=event(), deliveries=(), idempotency_key=str(len(self.kept | self.refused)))]
         told = submission(event())
         calls: list[tuple[list[Submission], Awaitable[Any]]] = [
-            (batch, self.store.accept(batch)),
-            (keyed, self.store.accept(keyed)),
+            (batch, accepted(self.store, batch)),
+            (keyed, accepted(self.store, keyed)),
             ([told], self.store.settle([delivered(work())], {}, [told])),
             ([], self.store.put_endpoints([record(f"e{len(self.kept)}")])),
         ]

@@ -13,7 +13,7 @@ from tests.kit.clock import START_MS, VirtualClock
 from tests.kit.engine import running_engine
 from webhookd.core.attempt import Trigger
 from webhookd.core.ids import EndpointId, IdGenerator
-from webhookd.core.ports import ReplayFilter
+from webhookd.core.queries import ReplayFilter
 from webhookd.core.settings import DeliveryRules, RetryList
 from webhookd.engine.outbox_buffer import MOST_BUFFERED
 

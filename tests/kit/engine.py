@@ -17,7 +17,8 @@ from webhookd.core.delivery import Delivery
 from webhookd.core.endpoint import EndpointRecord
 from webhookd.core.event import Draft
 from webhookd.core.ids import DeliveryId, EndpointId, IdGenerator
-from webhookd.core.ports import Acceptance, DeliveryFilter, Outbox
+from webhookd.core.ports import Acceptance, Outbox
+from webhookd.core.queries import DeliveryFilter
 from webhookd.core.services import EndpointSchema, SecretMaker
 from webhookd.core.settings import EndpointDefinition, Ingest, Signature, Storage
 from webhookd.engine import reconcile
@@ -139,7 +140,22 @@ class EngineUnderTest:
 
     async def accept(self, *drafts: Draft) -> list[Acceptance]:
         """Hand in events and wait until they are on disk."""
-        return await self.intake.accept(drafts or [builders.draft()])
+        return await self.hand_in(*drafts or [builders.draft()])
+
+    def hand_in(self, *drafts: Draft) -> asyncio.Future[list[Acceptance]]:
+        """Hand in events; the future holds what is answered, and whoever waits for it may give up."""
+        future: asyncio.Future[list[Acceptance]] = asyncio.get_running_loop().create_future()
+
+        def answered(outcome: list[Acceptance] | Exception) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        self.intake.accept(drafts, answered)
+        return future
 
     def draining(self, *, grace_seconds: float) -> asyncio.Task[int]:
         """Begin to drain; the task ends, as time passes, with how many attempts were aborted."""

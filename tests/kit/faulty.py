@@ -15,11 +15,11 @@ from typing import Any
 
 from webhookd import daemon
 from webhookd.cli import main
-from webhookd.core.delivery import Work
+from webhookd.core.event import Event
 from webhookd.core.lanes import Lane
+from webhookd.core.signing import HeaderPlan
 from webhookd.engine.outage import NetworkWatch
 from webhookd.engine.station import Station
-from webhookd.net.sender import HttpSender
 
 BLOCKED_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
@@ -35,14 +35,14 @@ async def _there(trigger: Path) -> None:
 
 
 def _poison() -> None:
-    send = HttpSender.send
+    render = HeaderPlan.render
 
-    async def poisoned(self: Any, work: Work, endpoint: Any) -> Any:
-        if b"poison" in work.event.payload:
+    def poisoned(self: HeaderPlan, event: Event, **more: Any) -> bytes:
+        if b"poison" in event.payload:
             raise RecursionError("poison \ud800 \0")
-        return await send(self, work, endpoint)
+        return render(self, event, **more)
 
-    HttpSender.send = poisoned  # type: ignore[method-assign]
+    HeaderPlan.render = poisoned  # type: ignore[method-assign]
 
 
 def _task(what: str, trigger: Path, *, raises: bool) -> None:

@@ -16,6 +16,7 @@ from tests.kit import builders
 from tests.kit.clock import VirtualClock
 from tests.kit.engine import EngineUnderTest
 from tests.kit.memory_store import MemoryStore
+from tests.kit.starting import StartsBySending
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
@@ -78,7 +79,7 @@ class Made:
     retry_after_seconds: float | None
 
 
-class World:
+class World(StartsBySending):
     """Fills the Sender port: receivers that answer by what they are, by the clock, and by chance from one seed.
 
     Everything that happens is kept in `made` and goes into `trace`.
@@ -194,7 +195,7 @@ class Simulation:
         while (gap_seconds := self.rng.expovariate(per_second)) + self.clock.monotonic() < until:
             await self.clock.sleep(gap_seconds)
             drafts = [builders.draft(event_type) for event_type in some_types()]
-            asyncio.ensure_future(self.engine.intake.accept(drafts)).add_done_callback(self._note)
+            self.engine.hand_in(*drafts).add_done_callback(self._note)
 
     def _note(self, done: asyncio.Future[list[Acceptance]]) -> None:
         self.accepted.update({acceptance.event_id: acceptance.deliveries for acceptance in done.result()})

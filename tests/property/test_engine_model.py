@@ -19,12 +19,13 @@ import pytest
 from tests.kit import builders
 from tests.kit.clock import VirtualClock
 from tests.kit.engine import EngineUnderTest, SimpleSchema
+from tests.kit.starting import StartsBySending
 from tests.kit.values import replace
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome, Trigger
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.event import Draft
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
-from webhookd.core.ports import ReplayFilter
+from webhookd.core.queries import ReplayFilter
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, Ingest, RetryList
 from webhookd.engine.outbox_buffer import cost_bytes
 from webhookd.errors import ConflictError, NotFoundError, StoreUnavailableError
@@ -56,7 +57,7 @@ class RulesFromKeys(SimpleSchema):
 
 
 @dataclass
-class Receivers:
+class Receivers(StartsBySending):
     """Fills the Sender port: answers by chance while `chaotic`, else 200; and looks at what each attempt may not be."""
 
     clock: VirtualClock
@@ -379,7 +380,7 @@ class Story:
                 station.ring is not None
                 or station.is_refill_wanted
                 or station.busy > 0
-                or len(buffer.known) > len(buffer)
+                or len(buffer.known) > buffer.count
                 or any(at == station.wake_at and of is station for at, _, of in dispatcher._alarms._heap)
             ), f"nothing will ever wake {station!r}, which is owed {pending}"
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from tests.kit import builders
 from tests.kit.clock import START_MS, VirtualClock
+from tests.kit.intake import accepted
 from tests.kit.memory_store import EngineStore, MemoryStore
 from tests.kit.values import replace
 from webhookd.core.delivery import DeliveryState, EndReason, Work
 from webhookd.core.endpoint import DisabledReason, Health
 from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator
-from webhookd.core.ports import ReplayFilter, Settlement
+from webhookd.core.ports import Settlement
+from webhookd.core.queries import ReplayFilter
 from webhookd.core.settings import DAY, Storage
 from webhookd.errors import ConflictError, NotFoundError
 from webhookd.store.sqlite import SqliteStore, open_store
@@ -63,7 +65,7 @@ class Twins:
             )
             for _ in range(self.rng.choice((1, 1, 3)))
         ]
-        answers = await self.both("accept", lambda store: store.accept(batch))
+        answers = await self.both("accept", lambda store: accepted(store, batch))
         if isinstance(answers, list):
             for submission, answer in zip(batch, answers, strict=True):
                 if not answer.duplicate:

@@ -33,6 +33,7 @@ from hypothesis.stateful import (
 from tests.kit import builders
 from tests.kit.clock import VirtualClock
 from tests.kit.engine import EngineUnderTest, SimpleSchema
+from tests.kit.starting import StartsBySending
 from tests.kit.values import replace
 from webhookd.core.attempt import AttemptError, ErrorClass, Outcome, Trigger
 from webhookd.core.delivery import DeliveryState, EndReason, Work
@@ -280,8 +281,9 @@ class Gate:
     def _learn(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         match name:
             case "accept":
-                expected = self._model.accept(args[0])
-                assert expected == (type(result) if isinstance(result, BaseException) else result)
+                for call, answer in zip(args[0], result, strict=True):
+                    expected = self._model.accept(call)
+                    assert expected == (type(answer) if isinstance(answer, BaseException) else answer)
             case "settle":
                 for settlement in args[0]:
                     self._model.settle(settlement)
@@ -305,7 +307,7 @@ class GatedEngine(EngineUnderTest):
         return cast("SqliteStore", self.gate)
 
 
-class OutboxMachine(RuleBasedStateMachine):
+class OutboxMachine(StartsBySending, RuleBasedStateMachine):
     """Producers, receivers, operators and crashes, as hypothesis thinks them up."""
 
     def __init__(self) -> None:
@@ -421,7 +423,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     async def accept(self, draft: Any) -> None:
         expected = TAKES[draft.type] & self.model.receivers.keys()
-        answer = asyncio.ensure_future(self.engine.intake.accept([draft]))
+        answer = self.engine.hand_in(draft)
         self.unanswered.append(answer)
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         await self.clock.settle()

@@ -17,7 +17,7 @@ gaps = st.lists(st.one_of(st.just(0.0), st.floats(0, 0.1), st.floats(0, 100)), m
 def test_no_window_of_time_holds_more_than_rate_times_time_and_a_burst(per_second, wanted):
     limit, now, moments = RateLimit(per_second), 1000.0, []
     for gap in wanted:
-        now = max(now + gap, limit.next_start())
+        now = max(now + gap, limit.next_start)
         limit.started(now)
         moments.append(now)
     burst = 1 + CATCH_UP_SECONDS * per_second
@@ -30,7 +30,7 @@ def test_no_window_of_time_holds_more_than_rate_times_time_and_a_burst(per_secon
 def test_an_endpoint_kept_busy_gets_all_of_its_rate(per_second, count):
     limit, now = RateLimit(per_second), 1000.0
     for _ in range(count):
-        now = max(now, limit.next_start())
+        now = max(now, limit.next_start)
         limit.started(now)
     assert now - 1000.0 == pytest.approx((count - 1) / per_second, abs=1e-6)
 
@@ -39,7 +39,7 @@ def test_an_endpoint_kept_busy_gets_all_of_its_rate(per_second, count):
 def test_after_a_change_the_wait_is_at_most_one_interval_and_the_burst_already_spent(before, after, count):
     limit, now = RateLimit(before), 1000.0
     for _ in range(count):
-        now = max(now, limit.next_start())
+        now = max(now, limit.next_start)
         limit.started(now)
     limit.change(after)
-    assert limit.next_start() <= now + (1 / after if after else 0) + 1 + 1e-6
+    assert limit.next_start <= now + (1 / after if after else 0) + 1 + 1e-6

@@ -382,3 +382,14 @@ async def test_different_troubles_do_not_hide_each_other():
         loop.call_exception_handler({"message": f"trouble {number}"})
     writer.flush(5)
     assert len(lines_of(stream)) == 300
+
+
+async def test_running_out_of_memory_in_the_loop_itself_is_told():
+    logs.configure(io.StringIO(), style="json")
+    loop = asyncio.get_running_loop()
+    failed = logs.install_loop_handler(loop)
+    loop.call_exception_handler({"message": "one transport broke", "exception": OSError(errno.EPIPE, "Broken pipe")})
+    assert not failed.done()
+    loop.call_exception_handler({"message": "Fatal error on transport", "exception": MemoryError()})
+    with pytest.raises(MemoryError):
+        await failed

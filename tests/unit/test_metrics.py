@@ -14,9 +14,8 @@ from tests.kit import builders
 from tests.kit.clock import START_MS
 from webhookd import __version__
 from webhookd.core.attempt import ErrorClass
-from webhookd.core.delivery import DeliveryState
 from webhookd.core.ids import EndpointId
-from webhookd.metrics import MAX_ENDPOINT_LABELS, OUTCOMES, Metrics, Readings, outcome_label
+from webhookd.metrics import MAX_ENDPOINT_LABELS, OUTCOMES, Metrics, Readings, failure_label
 
 READINGS = Readings(
     pending=5,
@@ -84,13 +83,12 @@ def test_names_and_labels_are_the_promised_ones_and_no_others():
 
 def test_counters_count():
     metrics = Metrics()
-    metrics.accepted(3)
-    metrics.accepted(4)
+    metrics.accepted(3, 0.1)
+    metrics.accepted(4, 0.1)
     metrics.rejected("no_match")
     metrics.rejected("no_match")
-    metrics.ended(DeliveryState.DELIVERED)
     metrics.ended("cancelled", 7)
-    metrics.attempt(EndpointId("orders"), "ok", 0.1)
+    metrics.delivered(EndpointId("orders"), 0.1, 0.2)
     metrics.attempt(EndpointId("orders"), "http_5xx", 0.1)
     metrics.attempt(EndpointId("orders"), "http_5xx", 0.1)
     samples = scrape(metrics)
@@ -107,7 +105,7 @@ def test_counters_count():
 def test_a_histogram_counts_each_value_up_to_and_including_its_bound():
     metrics = Metrics()
     for seconds in (0.0004, 0.0005, 0.3, 99.0):
-        metrics.ingest_seconds(seconds)
+        metrics.accepted(1, seconds)
     samples = scrape(metrics)
     assert value(samples, "ingest_duration_seconds_bucket", le="0.0005") == 2
     assert value(samples, "ingest_duration_seconds_bucket", le="0.25") == 2
@@ -120,7 +118,7 @@ def test_a_histogram_counts_each_value_up_to_and_including_its_bound():
 def test_every_histogram_is_fed_by_its_method():
     metrics = Metrics()
     metrics.start_delay("slow", 2.0)
-    metrics.delivery_latency(3.0)
+    metrics.delivered(EndpointId("orders"), 0.1, 3.0)
     metrics.commit(0.002, 64)
     metrics.loop_lag(0.004)
     samples = scrape(metrics)
@@ -135,7 +133,7 @@ def test_every_histogram_is_fed_by_its_method():
 @pytest.mark.parametrize("seconds", [-5.0, math.nan])
 def test_a_duration_from_before_a_clock_step_counts_as_nought(seconds):
     metrics = Metrics()
-    metrics.delivery_latency(seconds)
+    metrics.delivered(EndpointId("orders"), 0.1, seconds)
     samples = scrape(metrics)
     assert value(samples, "delivery_latency_seconds_sum") == 0
     assert value(samples, "delivery_latency_seconds_bucket", le="0.005") == 1
@@ -183,24 +181,22 @@ def test_endpoints_after_the_hundredth_share_a_label():
 
 
 @pytest.mark.parametrize(
-    ("outcome", "acknowledged", "label"),
+    ("outcome", "label"),
     [
-        (builders.outcome(200), True, "ok"),
-        (builders.outcome(404), True, "ok"),
-        (builders.outcome(204), False, "http_2xx"),
-        (builders.outcome(302), False, "http_3xx"),
-        (builders.outcome(410), False, "http_4xx"),
-        (builders.outcome(599), False, "http_5xx"),
-        (builders.failure(ErrorClass.INTERNAL), False, "local"),
+        (builders.outcome(204), "http_2xx"),
+        (builders.outcome(302), "http_3xx"),
+        (builders.outcome(410), "http_4xx"),
+        (builders.outcome(599), "http_5xx"),
+        (builders.failure(ErrorClass.INTERNAL), "local"),
     ],
 )
-def test_outcomes_have_a_label(outcome, acknowledged, label):
-    assert outcome_label(outcome, acknowledged=acknowledged) == label
+def test_failures_have_a_label(outcome, label):
+    assert failure_label(outcome) == label
 
 
 @pytest.mark.parametrize("kind", list(ErrorClass))
 def test_every_error_class_is_among_the_promised_outcomes(kind):
-    label = outcome_label(builders.failure(kind), acknowledged=False)
+    label = failure_label(builders.failure(kind))
     assert label in OUTCOMES
     Metrics().attempt(EndpointId("orders"), label, 0.1)
 

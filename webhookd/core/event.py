@@ -57,7 +57,9 @@ class Event(Struct, frozen=True, kw_only=True):
     @property
     def due_at_ms(self) -> int:
         """When its deliveries are due, and begin to age."""
-        return max(self.accepted_at_ms, self.deliver_at_ms or 0)
+        if self.deliver_at_ms is None:
+            return self.accepted_at_ms
+        return max(self.accepted_at_ms, self.deliver_at_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

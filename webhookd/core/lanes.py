@@ -73,10 +73,12 @@ class Lanes:
     takes 16 requests, or all it may if that is less.
     """
 
-    __slots__ = ("_opened", "_parole_budget", "_parole_second", "busy", "most", "total")
+    __slots__ = ("_opened", "_parole_budget", "_parole_second", "busy", "in_flight", "most", "total")
 
     def __init__(self, total: int) -> None:
         self.busy = {Lane.FAST: 0, Lane.SLOW: 0}
+        self.in_flight = 0
+        """Requests in flight in both lanes."""
         self._opened = 1.0
         self.resize(total)
         self._parole_second = 0
@@ -99,11 +101,6 @@ class Lanes:
             for lane, size in ((Lane.FAST, fast), (Lane.SLOW, max(1, self.total - fast)))
         }
 
-    @property
-    def in_flight(self) -> int:
-        """Requests in flight in both lanes."""
-        return self.busy[Lane.FAST] + self.busy[Lane.SLOW]
-
     def has_room(self, lane: Lane) -> bool:
         """Say whether a request may start in `lane`."""
         return self.busy[lane] < self.most[lane] and self.in_flight < self.total
@@ -111,6 +108,7 @@ class Lanes:
     def enter(self, lane: Lane) -> None:
         """Charge a request to `lane`."""
         self.busy[lane] += 1
+        self.in_flight += 1
 
     def recharge(self) -> None:
         """Move one request from the fast to the slow lane."""
@@ -120,6 +118,7 @@ class Lanes:
     def leave(self, lane: Lane) -> None:
         """Discharge a request from the lane it is charged to now."""
         self.busy[lane] -= 1
+        self.in_flight -= 1
 
     def grants_parole(self, now: float) -> bool:
         """Say whether a slow endpoint may try the fast lane now; asking uses up one of the few chances a second."""

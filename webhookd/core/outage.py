@@ -110,13 +110,7 @@ class Outage:
         """
         sign = sign_of(outcome)
         if sign is Sign.LIFE:
-            self._life_at = now
-            if self._lately:
-                self._lately.clear()
-                self._no_way = 0
-            if self.began_at is not None:
-                self.began_at, self._ended_at = None, now
-                self._probing_since = None
+            self.answered(now)
             return False
         if self.began_at is not None and probe and started >= self.began_at:
             self._probing_since = None
@@ -129,6 +123,16 @@ class Outage:
         if self.began_at is None:
             self._note(urlsplit(url).hostname or url, now, is_no_way=sign is Sign.NO_WAY)
         return self.began_at is not None or (self._ended_at is not None and started <= self._ended_at)
+
+    def answered(self, now: float) -> None:
+        """Note that somebody out there spoke: the most that ever happens, and nearly always nothing to do for."""
+        self._life_at = now
+        if self._lately:
+            self._lately.clear()
+            self._no_way = 0
+        if self.began_at is not None:
+            self.began_at, self._ended_at = None, now
+            self._probing_since = None
 
     def _note(self, host: str, now: float, *, is_no_way: bool) -> None:
         before = self._lately.pop(host, None)

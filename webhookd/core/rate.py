@@ -14,25 +14,22 @@ class RateLimit:
     by the ones after it, or a high rate would never be reached.
     """
 
-    __slots__ = ("_interval", "_next_start")
+    __slots__ = ("_interval", "next_start")
 
     def __init__(self, per_second: float | None) -> None:
         self._interval = 0.0
-        self._next_start = -math.inf
+        self.next_start = -math.inf
+        """The earliest moment at which another attempt may start; in the past where there is none to wait for."""
         self.change(per_second)
 
     def change(self, per_second: float | None) -> None:
         """Apply another rate; None is no limit. What is still to be waited is for the new rate to say."""
         interval = 1 / per_second if per_second else 0.0
-        self._next_start += interval - self._interval
+        self.next_start += interval - self._interval
         self._interval = interval
-
-    def next_start(self) -> float:
-        """Return the earliest moment at which another attempt may start; 0 where there was none to wait for."""
-        return max(0.0, self._next_start)
 
     def started(self, now: float) -> None:
         """Note that an attempt started at `now`."""
         if self._interval:
-            is_on_time = now - self._next_start <= _CATCH_UP_SECONDS
-            self._next_start = (self._next_start if is_on_time else now) + self._interval
+            is_on_time = now - self.next_start <= _CATCH_UP_SECONDS
+            self.next_start = (self.next_start if is_on_time else now) + self._interval

@@ -16,6 +16,9 @@ class Delivered(Struct, frozen=True):
     """The endpoint acknowledged."""
 
 
+DELIVERED = Delivered()
+
+
 class RetryAt(Struct, frozen=True):
     """Not acknowledged; owed again at `due_at_ms` (UTC), of which `retries_used` retries are then spent."""
 
@@ -71,7 +74,7 @@ def judge(
     `excused` as such, spends no retry, but has to wait for the same delay, and for five seconds at least.
     """
     if is_acknowledged(outcome, rules):
-        return Delivered()
+        return DELIVERED
     if work.acknowledged:
         return StaysDelivered()
     due_at_ms = retry_at_ms(rules.retry, work.retries_used, now_ms=now_ms, jitter=rules.jitter, draw=draw)

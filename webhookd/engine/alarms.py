@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 
-from webhookd.core.ports import Clock, Timer
+from webhookd.core.ports import Cancellable, Clock
 from webhookd.engine.station import Station
 
 ROUNDING_SECONDS = 1e-6
@@ -28,7 +28,7 @@ class Alarms:
         self._heap: list[tuple[float, int, Station]] = []
         self._tie = count()
         self._sweep_at = _FEWEST_TO_SWEEP
-        self._timer: Timer | None = None
+        self._timer: Cancellable | None = None
         self._timer_at = 0.0
 
     def __repr__(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from webhookd.core.delivery import Delivery
 from webhookd.core.ids import DeliveryId, EndpointId, EventId
-from webhookd.core.ports import Clock, ReplayFilter, Store
+from webhookd.core.ports import Clock, Store
+from webhookd.core.queries import ReplayFilter
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.errors import ConflictError, NotFoundError

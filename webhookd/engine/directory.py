@@ -15,7 +15,8 @@ from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator
 from webhookd.core.matching import mismatch
 from webhookd.core.news import News, of_health
 from webhookd.core.payloads import Payload
-from webhookd.core.ports import Clock, Page, Sender, Store, Submission
+from webhookd.core.ports import Clock, Sender, Store, Submission
+from webhookd.core.queries import Page
 from webhookd.core.services import EndpointSchema, EndpointView
 from webhookd.core.settings import EndpointDefinition
 from webhookd.core.verdict import is_acknowledged

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
-from webhookd.core.attempt import AttemptError, ErrorClass, Outcome
+from webhookd.core.attempt import Outcome
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId, EndpointId
 from webhookd.core.lanes import Lane, Lanes
@@ -15,6 +16,7 @@ from webhookd.core.spread import RestartSpread
 from webhookd.engine.alarms import Alarms
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.engine.errands import Errands
+from webhookd.engine.flights import Flights
 from webhookd.engine.forward import BringingForward
 from webhookd.engine.landing import Landing
 from webhookd.engine.opening import LaneOpening
@@ -22,7 +24,7 @@ from webhookd.engine.outage import NetworkWatch
 from webhookd.engine.recorder import Record, Recorder
 from webhookd.engine.refills import Refills
 from webhookd.engine.station import Flight, Station
-from webhookd.engine.young import YoungFlights
+from webhookd.engine.stations import Stations
 from webhookd.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -60,26 +62,28 @@ class Dispatcher:
         self._recorder = recorder
         self._metrics = metrics
         self._draw = draw
-        self._gently = gently
-        self._stations: dict[EndpointId, Station] = {}
+        self._stations = Stations(clock, endpoints, gently=gently)
         self._lanes = Lanes(max_in_flight)
         self._rings: dict[Lane, deque[Station]] = {Lane.FAST: deque(), Lane.SLOW: deque()}
         self._errands = Errands()
-        self._opening = LaneOpening(clock, self._lanes, self._errands.guarded(self._pump))
-        self.network = NetworkWatch(
-            clock, self._errands.guarded(self._pump), rings=self._rings, lanes=self._lanes, ended=self._opening.begin
-        )
+        go_on = self._errands.guarded(self._go_on)
+        self._opening = LaneOpening(clock, self._lanes, go_on)
+        self.network = NetworkWatch(clock, go_on, rings=self._rings, lanes=self._lanes, ended=self._opening.begin)
         self._landing = Landing(
             clock=clock, endpoints=endpoints, recorder=recorder, metrics=metrics, draw=draw, network=self.network
         )
         self._alarms = Alarms(clock, self._errands.guarded(self._woken))
-        self._young = YoungFlights(clock, self._lanes, self._errands.guarded(self._pump))
+        self._flights = Flights(clock, self._lanes, go_on)
         self._refills = Refills(clock=clock, store=store, spawn=self._errands.spawn, refilled=self._woken)
         self._forward = BringingForward(clock=clock, store=store, endpoints=endpoints)
         self.offer = self._errands.guarded(self._take_over)
         """Take over freshly committed deliveries; those there is no room for are found again on disk."""
         self._is_running = False
+        self._turn = 0
+        """Counts what has led to reviews and starts, all of which happens before anything else can."""
         self.failed = self._errands.failed
+        self.guarded = self._errands.guarded
+        """Makes a callback of the loop one whose failure ends the process, as those of the dispatcher itself do."""
         recorder.call_when_committed(self._committed)
         recorder.call_when_announced(self.wake)
 
@@ -94,7 +98,7 @@ class Dispatcher:
     @property
     def stations(self) -> Iterable[Station]:
         """Every station there is, for readings."""
-        return self._stations.values()
+        return self._stations
 
     @property
     def is_running(self) -> bool:
@@ -125,32 +129,33 @@ class Dispatcher:
         self._is_running = False
         self._alarms.clear()
         timer = self._clock.call_later(grace_seconds, self.abort)
-        interrupted = await self._errands.ended()
+        interrupted = await self._flights.ended()
+        await self._errands.ended()
         timer.cancel()
         return interrupted
 
     def abort(self) -> None:
         """Drop every attempt in flight, so that `drain` ends at once."""
+        self._flights.drop()
         self._errands.cancel()
 
     def wake(self, endpoint_id: EndpointId) -> None:
         """Look at the disk again: something of this endpoint may be due that was not before."""
-        if (station := self._station(endpoint_id)) is not None:
+        if (station := self._stations.of(endpoint_id)) is not None:
             if station.is_ordered:
                 self._refills.empty(station)
             station.buffer.look_again(self._clock.now_ms())
-            self._review(station)
-            self._pump()
+            self._review_each((station,))
 
     def changed_on_disk(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> None:
         """Follow a resend or a cancellation that has been committed; an attempt in flight cannot be called back."""
-        if (station := self._station(endpoint_id)) is not None:
+        if (station := self._stations.of(endpoint_id)) is not None:
             self._refills.changed_on_disk(station, delivery_id, self._clock.now_ms())
             self.wake(endpoint_id)
 
     def refresh(self, endpoint_id: EndpointId, *, gently: bool = False) -> None:
         """Follow a change of the endpoint's rules or status; `gently` opens its window at one, as after enabling."""
-        if (station := self._station(endpoint_id)) is None:
+        if (station := self._stations.of(endpoint_id)) is None:
             return
         if station.live.definition is not None:
             station.apply(station.live.definition)
@@ -163,21 +168,20 @@ class Dispatcher:
 
     def forget(self, endpoint_id: EndpointId) -> None:
         """Drop all that is known of a deleted endpoint."""
-        if (station := self._stations.get(endpoint_id)) is not None:
+        if (station := self._stations.close(endpoint_id)) is not None:
             self._refills.empty(station)
             station.buffer.bring_back()
-            station.is_closed = True
-            self._drop_if_done(station)
-            self._pump()
+            self._stations.drop_if_done(station)
+            self._go_on()
 
     def resize(self, max_in_flight: int) -> None:
         """Change the bound on requests in flight."""
         self._lanes.resize(max_in_flight)
-        self._pump()
+        self._go_on()
 
     def clock_stepped(self) -> None:
         """Work out every due moment again: the wall clock has jumped."""
-        for station in self._stations.values():
+        for station in self._stations:
             station.wake_at = None
             station.buffer.bring_back()
         self._review_all()
@@ -191,19 +195,26 @@ class Dispatcher:
 
     def _note(self, heads: Iterable[Head]) -> None:
         for head in heads:
-            if (station := self._station(head.endpoint_id)) is not None:
+            if (station := self._stations.of(head.endpoint_id)) is not None:
                 station.buffer.note_head(head)
 
     def _review_all(self) -> None:
-        for station in self._stations.values():
-            self._review(station)
-        self._pump()
+        self._review_each(self._stations)
+
+    def _review_each(self, stations: Iterable[Station]) -> None:
+        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
+        self._turn += 1
+        for station in stations:
+            self._review(station, now, now_ms)
+        self._pump(now, now_ms)
 
     def _take_over(self, work: Iterable[Work]) -> None:
         now_ms = self._clock.now_ms()
+        stations: dict[Station, None] = {}
         for piece in work:
-            if (station := self._station(piece.endpoint_id)) is None:
+            if (station := self._stations.of(piece.endpoint_id)) is None:
                 continue
+            stations[station] = None
             buffer = station.buffer
             # In an ordered outbox whatever waits on disk is older, and its due moment counts for all behind it.
             if station.is_ordered and buffer.first_on_disk_ms() is not None and not buffer.is_refilling:
@@ -211,32 +222,9 @@ class Dispatcher:
             # Before the start it is not known what waits on disk.
             if not (self._is_running and station.is_active and self._refills.take_in(station, piece, now_ms)):
                 buffer.note_due(piece.due_at_ms)
-            self._review(station)
-        self._pump()
+        self._review_each(stations)
 
-    def _station(self, endpoint_id: EndpointId) -> Station | None:
-        station = self._stations.get(endpoint_id)
-        if station is not None and not station.is_closed:
-            return station
-        live = self._endpoints.get(endpoint_id)
-        if live is None:
-            return None
-        if station is None:
-            station = self._stations[endpoint_id] = Station(live)
-            if self._gently:
-                station.window.open_gently()
-        else:
-            station.open(live)
-            # What was noted of the predecessor's rows says nothing about the new ones.
-            station.buffer.note_due(self._clock.now_ms())
-        return station
-
-    def _drop_if_done(self, station: Station) -> None:
-        """Drop a deleted endpoint's station, unless what it knows must not be sent for another endpoint of that id."""
-        if station.is_closed and not station.buffer.known:
-            self._stations.pop(station.live.record.id, None)
-
-    def _review(self, station: Station) -> None:
+    def _review(self, station: Station, now: float, now_ms: int) -> None:
         """Put the station where it belongs now: into a ring, the queue for refills, among the alarms, or nowhere."""
         if station.ring is not None or not self._is_running:
             return
@@ -245,29 +233,33 @@ class Dispatcher:
             self._refills.empty(station)
             buffer.bring_back()
             return
-        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
-        not_before = station.not_before()
-        if not buffer:
+        if buffer.count:
+            if station.busy and not station.has_room(now):
+                # It is looked at again when one of those under way has ended, or its outcome is on disk.
+                self._refills.spare(station)
+                return
+            not_before = station.not_before()
+        else:
             if (first_ms := buffer.first_on_disk_ms()) is None:
                 return
-            not_before = max(not_before, now + (first_ms - now_ms) / 1000)
+            not_before = max(station.not_before(), now + (first_ms - now_ms) / 1000)
         if not_before > now:
             if not_before - now > _LET_GO_AFTER_SECONDS:
                 self._refills.empty(station)
             self._alarms.set(station, not_before)
         elif station.has_room(now):
             if not station.has_a_turn(now_ms):
-                if buffer:
-                    # What is buffered may have to make room for the very read that it waits for.
-                    self._refills.spare(station)
+                # What is buffered may have to make room for the very read that it waits for.
+                self._refills.spare(station)
                 self._refills.want(station)
                 return
             self._refills.need(station)
+            station.cleared_in = self._turn
             self.network.line_up(station, self._ring_for(station, now))
             if buffer.runs_low(station.window.size, now_ms) and not station.is_ordered:
                 self._refills.want(station)
             return
-        if buffer:
+        if buffer.count:
             self._refills.spare(station)
 
     def _ring_for(self, station: Station, now: float) -> Lane:
@@ -281,68 +273,77 @@ class Dispatcher:
             return Lane.FAST
         return station.pace.lane
 
-    def _pump(self) -> None:
+    def _go_on(self) -> None:
+        self._turn += 1
+        self._pump(self._clock.monotonic(), self._clock.now_ms())
+
+    def _pump(self, now: float, now_ms: int) -> None:
         """Start attempts, one for each station in turn, and reads, while there is room."""
         if not self._is_running:
             return
         for lane, ring in self._rings.items():
-            while ring and self._lanes.has_room(lane) and not self._recorder.is_congested:
-                # By the time of before, a station that came back into the ring since would be refused for ever.
-                now, now_ms = self._clock.monotonic(), self._clock.now_ms()
+            if not ring or self._recorder.is_congested:
+                continue
+            while ring and self._lanes.has_room(lane):
                 if (station := self.network.next_of(lane, now)) is None:
                     break
-                if station.may_send(now, now_ms):
-                    self._start_attempt(station, lane, now)
-                self._review(station)
+                # Who was reviewed in this very turn need not be asked again. Others are asked by the same moment as a
+                # review is: by a later one, they could come back into the ring for ever.
+                if station.cleared_in == self._turn or station.may_send(now, now_ms):
+                    self._start_attempt(station, lane, now, now_ms)
+                self._review(station, now, now_ms)
         self._refills.go_on()
 
-    def _start_attempt(self, station: Station, lane: Lane, now: float) -> None:
+    def _start_attempt(self, station: Station, lane: Lane, now: float, now_ms: int) -> None:
         work, definition = station.take()
-        now_ms = self._clock.now_ms()
         station.busy += 1
         station.rate.started(now)
         self._lanes.enter(lane)
-        self._metrics.start_delay(lane.value, max(0, now_ms - work.due_at_ms) / 1000)
-        probe = self.network.started(station, now)
-        flight = Flight(station, work, definition, lane, started=now, started_ms=now_ms, is_probe=probe)
-        if lane is Lane.FAST:
-            self._young.watch(flight)
-        self._errands.spawn(self._fly(flight))
+        self._metrics.start_delay(lane, (now_ms - work.due_at_ms) / 1000)
+        flight = Flight(
+            station=station,
+            live=station.live,
+            work=work,
+            definition=definition,
+            lane=lane,
+            started=now,
+            started_ms=now_ms,
+            is_probe=self.network.started(station, now),
+        )
+        self._flights.began(flight, self._sender.start(work, definition, partial(self._ended, flight)))
 
-    async def _fly(self, flight: Flight) -> None:
+    def _ended(self, flight: Flight, result: Outcome | Exception) -> None:
         try:
-            outcome = await self._sender.send(flight.work, flight.definition)
-        except Exception as error:
-            # A poisoned delivery must cost its own attempt and nothing else.
-            log.exception("attempt.crashed", extra={"fields": self._landing.names(flight)})
-            outcome = Outcome(
-                duration_ms=1000 * (self._clock.monotonic() - flight.started),
-                error=AttemptError(kind=ErrorClass.INTERNAL, text=f"internal error: {type(error).__name__}"),
-            )
-        self._land(flight, outcome)
+            self._land(flight, result)
+        except Exception as error:  # noqa: BLE001 - whoever waits for `failed` raises it
+            self._errands.fail(error)
 
-    def _land(self, flight: Flight, outcome: Outcome) -> None:
+    def _land(self, flight: Flight, result: Outcome | Exception) -> None:
+        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
+        self._turn += 1
         station = flight.station
-        self._young.landed(flight)
+        self._flights.landed(flight)
         self._lanes.leave(flight.lane)
         self._refills.free(flight.work)
-        self._landing.land(flight, outcome)
+        outcome = result if isinstance(result, Outcome) else self._landing.crashed(flight, result)
+        self._landing.land(flight, outcome, now, now_ms)
         station.busy -= 1
-        self._review(station)
-        self._pump()
+        self._review(station, now, now_ms)
+        self._pump(now, now_ms)
 
     def _committed(self, records: list[Record]) -> None:
         """Let go of deliveries whose outcome is on disk."""
+        stations: dict[Station, None] = {}
         for record in records:
             station, settlement = record.station, record.settlement
+            stations[station] = None
             station.buffer.release(settlement.attempt.delivery_id, settlement.due_at_ms)
             if station.is_ordered and settlement.due_at_ms is not None:
                 # It has to go before all that is buffered behind it.
                 self._refills.empty(station)
-            self._drop_if_done(station)
-            self._review(station)
-        self._pump()
+            if station.is_closed:
+                self._stations.drop_if_done(station)
+        self._review_each(stations)
 
     def _woken(self, station: Station) -> None:
-        self._review(station)
-        self._pump()
+        self._review_each((station,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from webhookd.core.endpoint import EndpointRecord, EndpointStatus, Health
+from webhookd.core.endpoint import EndpointRecord, Health
 from webhookd.core.ids import EndpointId
 from webhookd.core.matching import Matcher, looks_inside, takes
 from webhookd.core.news import News, Subject
@@ -16,20 +16,35 @@ from webhookd.core.settings import EndpointDefinition
 class LiveEndpoint:
     """One endpoint; `definition` is None where a declared one left the file, and nothing can be sent then."""
 
-    __slots__ = ("definition", "health", "record")
+    __slots__ = ("_definition", "_health", "is_enabled", "record")
 
     def __init__(self, record: EndpointRecord, definition: EndpointDefinition | None) -> None:
         self.record = record
-        self.definition = definition
-        self.health: Health = record.health
+        self._definition = definition
+        self._health = record.health
+        self.is_enabled = definition is not None and record.health.disabled_reason is None
+        """Whether deliveries may be attempted now; asked several times for each, and so not worked out each time."""
 
     def __repr__(self) -> str:
         return f"<LiveEndpoint {self.record.id} {self.health.status}>"
 
     @property
-    def is_enabled(self) -> bool:
-        """Say whether deliveries may be attempted now."""
-        return self.definition is not None and self.health.status is EndpointStatus.ENABLED
+    def definition(self) -> EndpointDefinition | None:
+        return self._definition
+
+    @definition.setter
+    def definition(self, definition: EndpointDefinition | None) -> None:
+        self._definition = definition
+        self.is_enabled = definition is not None and self._health.disabled_reason is None
+
+    @property
+    def health(self) -> Health:
+        return self._health
+
+    @health.setter
+    def health(self, health: Health) -> None:
+        self._health = health
+        self.is_enabled = self._definition is not None and health.disabled_reason is None
 
     @property
     def subject(self) -> Subject:
@@ -98,7 +113,7 @@ class LiveEndpoints:
 
         The payload is only looked at where one of them asks for it, and then once for all of them.
         """
-        if self._choosy.keys().isdisjoint(matched):
+        if not self._choosy or self._choosy.keys().isdisjoint(matched):
             return matched
         content = Payload(payload, content_type)
         return tuple(
@@ -119,11 +134,13 @@ class LiveEndpoints:
     def change_health(self, endpoint: LiveEndpoint, health: Health, news: Sequence[News] = ()) -> None:
         """Note new health, to be committed with the next batch of outcomes, and what is to be told of it."""
         endpoint.health = health
-        if self._by_id.get(endpoint.record.id) is endpoint:
-            self._unsaved[endpoint.record.id] = None
+        endpoint_id = endpoint.record.id
+        if self._by_id.get(endpoint_id) is endpoint:
             if news:
-                self._untold.setdefault(endpoint.record.id, []).extend(news)
-            self._on_unsaved()
+                self._untold.setdefault(endpoint_id, []).extend(news)
+            if endpoint_id not in self._unsaved:
+                self._unsaved[endpoint_id] = None
+                self._on_unsaved()
 
     def take_unsaved(self) -> dict[EndpointId, Health]:
         """Return the health that is not yet on disk; the caller now answers for its getting there."""

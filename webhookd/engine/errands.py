@@ -31,7 +31,7 @@ class Errands:
             try:
                 call(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - whoever waits for `failed` raises it
-                self._fail(error)
+                self.fail(error)
 
         return guarded
 
@@ -40,19 +40,17 @@ class Errands:
         for task in self._tasks:
             task.cancel()
 
-    async def ended(self) -> int:
-        """Return once there is no task left, with how many were dropped meanwhile."""
-        dropped = 0
+    async def ended(self) -> None:
+        """Return once there is no task left."""
         while self._tasks:
-            done, _ = await asyncio.wait(set(self._tasks), return_when=asyncio.ALL_COMPLETED)
-            dropped += sum(1 for task in done if task.cancelled())
-        return dropped
+            await asyncio.wait(set(self._tasks), return_when=asyncio.ALL_COMPLETED)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
+            self.fail(error)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Report that the dispatcher cannot go on; the first report counts."""
         if not self.failed.done():
             self.failed.set_exception(error)

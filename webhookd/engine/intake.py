@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from webhookd.core.delivery import Work
 from webhookd.core.event import Draft, Event
-from webhookd.core.ids import DeliveryId, EndpointId, EventId, IdGenerator
-from webhookd.core.ports import Acceptance, Clock, Submission
+from webhookd.core.ids import DeliveryId, EventId, IdGenerator
+from webhookd.core.ports import Acceptance, Answer, Clock, Submission
 from webhookd.core.ports import Intake as StoreIntake
-from webhookd.core.settings import Ingest, OnNoMatch
+from webhookd.core.services import Accepted
+from webhookd.core.settings import MIB, Ingest, OnNoMatch
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.errors import Fault, InvalidRequestError, StoreUnavailableError
+
+_HandedIn = tuple[list[Submission], Accepted]
+
+MOST_ROWS_AT_ONCE = 512
+"""Events and deliveries that are committed and answered together; whoever hands in more does so alone, so that nobody
+else has to wait for that."""
+
+MOST_BYTES_AT_ONCE = 4 * MIB
 
 MOST_AHEAD_MS = 365 * 86_400_000
 """How far from acceptance the delivery of an event may be put off."""
@@ -23,8 +33,9 @@ MOST_AHEAD_MS = 365 * 86_400_000
 class Intake:
     """Fills the Acceptor port.
 
-    Matching and queueing happen in one turn of the loop: whatever is queued for the store afterwards, such as the
-    deletion of an endpoint, is carried out after the event it was matched with.
+    What producers hand in within one turn of the loop goes to the store as one piece. Matching and queueing happen in
+    one turn: whatever is queued for the store afterwards, such as the deletion of an endpoint, is carried out after the
+    events that were matched with it.
     """
 
     def __init__(
@@ -42,38 +53,77 @@ class Intake:
         self._endpoints = endpoints
         self._dispatcher = dispatcher
         self._ids = ids
+        self._gathered: list[tuple[Sequence[Draft], Accepted]] = []
         self.settings = settings
         self.refusal: str | None = None
         """Why nothing is taken any more, None while events are welcome."""
 
-    def accept(self, drafts: Sequence[Draft]) -> Awaitable[list[Acceptance]]:
-        """See Acceptor; raises at once what can be told without the store."""
+    def accept(self, drafts: Sequence[Draft], answered: Accepted) -> None:
+        """See Acceptor."""
         if self.refusal is not None:
             raise StoreUnavailableError(self.refusal)
+        for draft in drafts:
+            if draft.deliver_at_ms is not None:
+                _refuse_too_far(drafts, self._clock.now_ms())
+                break
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._dispatcher.guarded(self._hand_in))
+        self._gathered.append((drafts, answered))
+
+    def _hand_in(self) -> None:
+        gathered, self._gathered = self._gathered, []
         now_ms = self._clock.now_ms()
-        _refuse_too_far(drafts, now_ms)
-        submissions = [self._submission(draft, now_ms) for draft in drafts]
-        if self.settings.on_no_match is OnNoMatch.REJECT:
-            _refuse_unmatched(submissions)
-        committed = asyncio.ensure_future(self._store.accept(submissions))
-        answer: asyncio.Future[list[Acceptance]] = asyncio.get_running_loop().create_future()
+        portion: list[_HandedIn] = []
+        rows = size_bytes = 0
+        for drafts, answered in gathered:
+            try:
+                submissions = [self._submission(draft, now_ms) for draft in drafts]
+                if self.settings.on_no_match is OnNoMatch.REJECT:
+                    _refuse_unmatched(submissions)
+            except Exception as error:  # noqa: BLE001 - it is whoever handed this in that has to hear of it
+                answered(error)
+                continue
+            its_rows = its_bytes = 0
+            for submission in submissions:
+                its_rows += 1 + len(submission.deliveries)
+                its_bytes += len(submission.event.payload)
+            if portion and (rows + its_rows > MOST_ROWS_AT_ONCE or size_bytes + its_bytes > MOST_BYTES_AT_ONCE):
+                self._commit(portion)
+                portion, rows, size_bytes = [], 0, 0
+            portion.append((submissions, answered))
+            rows += its_rows
+            size_bytes += its_bytes
+        if portion:
+            self._commit(portion)
 
-        def hand_over(done: asyncio.Future[list[Acceptance]]) -> None:
+    def _commit(self, handed_in: list[_HandedIn]) -> None:
+        # Kept by the store, which has to answer it.
+        committed = asyncio.ensure_future(  # noqa: RUF006
+            self._store.accept([submissions for submissions, _ in handed_in])
+        )
+        answer = self._dispatcher.guarded(partial(self._committed, handed_in))
+        committed.add_done_callback(answer)
+
+    def _committed(self, handed_in: list[_HandedIn], done: asyncio.Future[list[Answer]]) -> None:
+        answers: Sequence[list[Acceptance] | Exception]
+        try:
+            answers = done.result()
+        except asyncio.CancelledError:
+            answers = [StoreUnavailableError("the outcome is unknown")] * len(handed_in)
+        except Exception as error:  # noqa: BLE001 - it is whoever handed this in that has to hear of it
+            answers = [error] * len(handed_in)
+        owed: list[Work] = []
+        for (submissions, _), answer in zip(handed_in, answers, strict=True):
+            if not isinstance(answer, Exception):
+                for submission, acceptance in zip(submissions, answer, strict=True):
+                    if not acceptance.duplicate:
+                        _add_work(owed, submission)
+        try:
+            for (_, answered), answer in zip(handed_in, answers, strict=True):
+                answered(answer)
+        finally:
             # Even if whoever asked has gone away, what is on disk is owed.
-            error = None if done.cancelled() else done.exception()
-            if error is None and not done.cancelled():
-                self._hand_over(submissions, done.result())
-            if answer.done():
-                return
-            if done.cancelled():
-                answer.cancel()
-            elif error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(done.result())
-
-        committed.add_done_callback(hand_over)
-        return answer
+            self._dispatcher.offer(owed)
 
     def _submission(self, draft: Draft, now_ms: int) -> Submission:
         event = Event(
@@ -86,28 +136,22 @@ class Intake:
             deliver_at_ms=draft.deliver_at_ms,
         )
         subscribed = self._endpoints.match(draft.tenant, draft.type)
-        owed: tuple[tuple[DeliveryId, EndpointId], ...] = tuple(
-            (DeliveryId(self._ids.mint(now_ms)), endpoint_id)
-            for endpoint_id in self._endpoints.choose(subscribed, draft.payload, draft.content_type)
-        )
+        chosen = self._endpoints.choose(subscribed, draft.payload, draft.content_type)
+        mint = self._ids.mint
+        owed = tuple([(DeliveryId(mint(now_ms)), endpoint_id) for endpoint_id in chosen])
         if draft.idempotency_key is None:
             return Submission(event=event, deliveries=owed)
         return Submission(
             event=event, deliveries=owed, idempotency_key=draft.idempotency_key, fingerprint=fingerprint(draft)
         )
 
-    def _hand_over(self, submissions: Sequence[Submission], acceptances: Sequence[Acceptance]) -> None:
-        self._dispatcher.offer(
-            Work(
-                id=delivery_id,
-                endpoint_id=endpoint_id,
-                event=submission.event,
-                due_at_ms=submission.event.due_at_ms,
-                owed_since_ms=submission.event.due_at_ms,
-            )
-            for submission, acceptance in zip(submissions, acceptances, strict=True)
-            if not acceptance.duplicate
-            for delivery_id, endpoint_id in submission.deliveries
+
+def _add_work(owed: list[Work], submission: Submission) -> None:
+    event = submission.event
+    due_at_ms = event.due_at_ms
+    for delivery_id, endpoint_id in submission.deliveries:
+        owed.append(
+            Work(id=delivery_id, endpoint_id=endpoint_id, event=event, due_at_ms=due_at_ms, owed_since_ms=due_at_ms)
         )
 
 

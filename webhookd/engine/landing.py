@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import assert_never
 
-from webhookd.core.attempt import Attempt, Outcome
+from webhookd.core.attempt import Attempt, AttemptError, ErrorClass, Outcome
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason
 from webhookd.core.health import DateTrust, after_failure, after_success, age_ms, disabled
@@ -15,6 +15,7 @@ from webhookd.core.jumps import ForwardJumps
 from webhookd.core.news import Cause, News, of_death, of_health
 from webhookd.core.ports import Clock, Settlement
 from webhookd.core.verdict import (
+    DELIVERED,
     Blame,
     Dead,
     Delivered,
@@ -24,13 +25,14 @@ from webhookd.core.verdict import (
     blame,
     disables,
     hold_until_ms,
+    is_acknowledged,
     judge,
 )
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.engine.outage import NetworkWatch
 from webhookd.engine.recorder import Record, Recorder, Source
 from webhookd.engine.station import Flight, Station
-from webhookd.metrics import Metrics, outcome_label
+from webhookd.metrics import Metrics, failure_label
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +60,11 @@ class Landing:
         self._jumps = ForwardJumps()
         self._jumps.read(clock.now_ms(), clock.monotonic())
 
-    def land(self, flight: Flight, outcome: Outcome) -> None:
-        """Judge and record one attempt."""
+    def land(self, flight: Flight, outcome: Outcome, now: float, now_ms: int) -> None:
+        """Judge and record one attempt, which has just ended."""
         station, work, rules = flight.station, flight.work, flight.definition.rules
-        now_ms = self._clock.now_ms()
-        now = self._clock.monotonic()
         self._jumps.read(now_ms, now)
-        age = age_ms(flight.live.health, owed_since_ms=work.owed_since_ms, now_ms=now_ms, skipped=self._jumps.skipped)
-        excused = self._network.landed(flight, outcome)
-        verdict = judge(work, outcome, rules, now_ms=now_ms, age_ms=age, draw=self._draw(), excused=excused)
-        whose = Blame.OURS if excused else blame(outcome, rules)
+        excused = self._network.landed(flight, outcome, now)
         attempt = Attempt(
             delivery_id=work.id,
             number=work.attempt_count + 1,
@@ -75,65 +72,74 @@ class Landing:
             started_at_ms=flight.started_ms,
             outcome=outcome,
         )
-        if not flight.is_of_the_past:
-            self._feed_back(station, outcome, whose, now, flight.started)
+        if outcome.retry_after_seconds is not None and not flight.is_of_the_past:
             hold_ms = hold_until_ms(outcome, rules, now_ms=now_ms)
             if hold_ms is not None:
                 station.held_until = max(station.held_until, now + (hold_ms - now_ms) / 1000)
-            self._change_health(flight, attempt, verdict, whose, now_ms)
+        if is_acknowledged(outcome, rules):
+            self._acknowledged(flight, attempt, now_ms)
+        else:
+            self._not_acknowledged(flight, attempt, now, now_ms, excused=excused)
+
+    def _acknowledged(self, flight: Flight, attempt: Attempt, now_ms: int) -> None:
+        station, work, live = flight.station, flight.work, flight.live
+        duration_seconds = attempt.outcome.duration_ms / 1000
+        if not flight.is_of_the_past:
+            station.window.answered(station.busy)
+            station.pace.answered(duration_seconds)
+            health = after_success(live.health, at_ms=now_ms, attempt=(work.id, attempt.number))
+            self._endpoints.change_health(live, health)
+        self._recorder.record(Record(station, _settlement(attempt, work, DELIVERED, now_ms), _source(work)))
+        self._metrics.delivered(work.endpoint_id, duration_seconds, (now_ms - work.event.due_at_ms) / 1000)
+        if log.isEnabledFor(logging.DEBUG):
+            self._tell(flight, attempt, DELIVERED, now_ms)
+
+    def _not_acknowledged(self, flight: Flight, attempt: Attempt, now: float, now_ms: int, *, excused: bool) -> None:
+        station, work, live, rules = flight.station, flight.work, flight.live, flight.definition.rules
+        outcome = attempt.outcome
+        age = age_ms(live.health, owed_since_ms=work.owed_since_ms, now_ms=now_ms, skipped=self._jumps.skipped)
+        verdict = judge(work, outcome, rules, now_ms=now_ms, age_ms=age, draw=self._draw(), excused=excused)
+        whose = Blame.OURS if excused else blame(outcome, rules)
+        if whose is not Blame.OURS and not flight.is_of_the_past:
+            self._feed_back(station, outcome, whose, now, flight.started)
+            self._change_health(flight, attempt, now, now_ms)
         news: tuple[News, ...] = ()
         if isinstance(verdict, Dead):
             cause = Cause(work=work, outcome=outcome)
-            news = of_death(
-                flight.live.health, subject=flight.live.subject, at_ms=now_ms, cause=cause, end=verdict.reason
-            )
-        source = Source(work.event.id, work.event.type, work.event.tenant)
-        settlement = _settlement(attempt, work, verdict, now_ms)
-        self._recorder.record(Record(station, settlement, source, news))
-        self._metrics.attempt(
-            work.endpoint_id, outcome_label(outcome, acknowledged=whose is Blame.NONE), outcome.duration_ms / 1000
-        )
+            news = of_death(live.health, subject=live.subject, at_ms=now_ms, cause=cause, end=verdict.reason)
+        self._recorder.record(Record(station, _settlement(attempt, work, verdict, now_ms), _source(work), news))
+        self._metrics.attempt(work.endpoint_id, failure_label(outcome), outcome.duration_ms / 1000)
         self._tell(flight, attempt, verdict, now_ms)
 
-    def names(self, flight: Flight) -> dict[str, object]:
-        """Return what a log line about the attempt is identified by."""
-        return {
-            "delivery": delivery_text(flight.work.id),
-            "event": event_text(flight.work.event.id),
-            "endpoint": flight.work.endpoint_id,
-            "type": flight.work.event.type,
-            "attempt": flight.work.attempt_count + 1,
-        }
+    def crashed(self, flight: Flight, error: Exception) -> Outcome:
+        """Return the outcome of an attempt that our own code could not make, and log why.
+
+        A poisoned delivery must cost its own attempt and nothing else.
+        """
+        log.error("attempt.crashed", exc_info=error, extra={"fields": _names(flight)})
+        return Outcome(
+            duration_ms=1000 * (self._clock.monotonic() - flight.started),
+            error=AttemptError(kind=ErrorClass.INTERNAL, text=f"internal error: {type(error).__name__}"),
+        )
 
     def _feed_back(self, station: Station, outcome: Outcome, whose: Blame, now: float, started: float) -> None:
-        match whose:
-            case Blame.NONE | Blame.DELIVERY:
-                if outcome.status is not None:
-                    station.window.answered(station.busy)
-            case Blame.ENDPOINT:
-                if station.window.failed(now, self._draw(), started=started):
-                    log.info("endpoint.rested", extra={"fields": {"endpoint": station.live.record.id}})
-            case Blame.OURS:
-                return
-            case _:
-                assert_never(whose)
+        if whose is Blame.ENDPOINT:
+            if station.window.failed(now, self._draw(), started=started):
+                log.info("endpoint.rested", extra={"fields": {"endpoint": station.live.record.id}})
+        elif outcome.status is not None:
+            station.window.answered(station.busy)
         if outcome.status is None:
             station.pace.failed()
         else:
             station.pace.answered(outcome.duration_ms / 1000)
 
-    def _change_health(self, flight: Flight, attempt: Attempt, verdict: Verdict, whose: Blame, now_ms: int) -> None:
+    def _change_health(self, flight: Flight, attempt: Attempt, now: float, now_ms: int) -> None:
         live, rules = flight.live, flight.definition.rules
-        name = (attempt.delivery_id, attempt.number)
         before = live.health
-        if isinstance(verdict, Delivered):
-            self._endpoints.change_health(live, after_success(before, at_ms=now_ms, attempt=name))
-            return
-        if whose is Blame.OURS:
-            return
-        date_counts = self._date_trust.holds(now_ms, self._clock.monotonic())
+        date_counts = self._date_trust.holds(now_ms, now)
         # An endpoint that says it is gone is disabled for that, also where its failures would have been enough.
         told = disabled(before, DisabledReason.GONE, at_ms=now_ms) if disables(attempt.outcome, rules) else before
+        name = (attempt.delivery_id, attempt.number)
         health = after_failure(told, at_ms=now_ms, attempt=name, rules=rules, date_counts=date_counts)
         cause = Cause(work=flight.work, outcome=attempt.outcome)
         news = of_health(before, health, subject=live.subject, at_ms=now_ms, cause=cause)
@@ -156,10 +162,6 @@ class Landing:
         fate: dict[str, object] = {}
         match verdict:
             case Delivered():
-                self._metrics.ended("delivered")
-                self._metrics.delivery_latency((now_ms - flight.work.event.due_at_ms) / 1000)
-                if not log.isEnabledFor(logging.DEBUG):
-                    return
                 level, message = logging.DEBUG, "attempt.acknowledged"
             case RetryAt(due_at_ms, _):
                 fate = {"retry_in_seconds": round((due_at_ms - now_ms) / 1000, 3)}
@@ -173,10 +175,25 @@ class Landing:
         seen: dict[str, object] = {"status": outcome.status, "duration_ms": round(outcome.duration_ms, 1)}
         if outcome.error is not None:
             seen |= {"error": outcome.error.kind, "detail": outcome.error.text}
-        fields = self.names(flight) | seen
+        fields = _names(flight) | seen
         log.log(level, message, extra={"fields": fields | fate})
         if isinstance(verdict, Dead):
             log.warning("delivery.died", extra={"fields": fields | {"reason": str(verdict.reason)}})
+
+
+def _names(flight: Flight) -> dict[str, object]:
+    """Return what a log line about the attempt is identified by."""
+    return {
+        "delivery": delivery_text(flight.work.id),
+        "event": event_text(flight.work.event.id),
+        "endpoint": flight.work.endpoint_id,
+        "type": flight.work.event.type,
+        "attempt": flight.work.attempt_count + 1,
+    }
+
+
+def _source(work: Work) -> Source:
+    return Source(work.event.id, work.event.type, work.event.tenant)
 
 
 def _settlement(attempt: Attempt, work: Work, verdict: Verdict, now_ms: int) -> Settlement:

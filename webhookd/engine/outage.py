@@ -11,7 +11,7 @@ from itertools import count
 from webhookd.core.attempt import Outcome
 from webhookd.core.lanes import Lane, Lanes
 from webhookd.core.outage import PROBE_ALONE_SECONDS, Outage, Sign, sign_of
-from webhookd.core.ports import Clock, Timer
+from webhookd.core.ports import Cancellable, Clock
 from webhookd.engine.alarms import ROUNDING_SECONDS
 from webhookd.engine.station import Flight, Station
 
@@ -50,7 +50,7 @@ class NetworkWatch:
         Whoever has left its ring since, or been found so, is still in here.
         """
         self._probes: Counter[Station] = Counter()
-        self._next_probe: Timer | None = None
+        self._next_probe: Cancellable | None = None
         self.down_since_ms: int | None = None
         """Since when nothing but probes is sent, UTC milliseconds; None while all is."""
 
@@ -83,7 +83,7 @@ class NetworkWatch:
 
     def started(self, station: Station, now: float) -> bool:
         """Note that an attempt starts; return True if it is a probe."""
-        if not self._outage.started(now):
+        if self._outage.began_at is None or not self._outage.started(now):
             return False
         self._probes[station] += station.is_cut_off
         if self._next_probe is not None:
@@ -115,9 +115,13 @@ class NetworkWatch:
         for hopeful in self._hopeful.values():
             hopeful.clear()
 
-    def landed(self, flight: Flight, outcome: Outcome) -> bool:
+    def landed(self, flight: Flight, outcome: Outcome, now: float) -> bool:
         """Note an outcome; return True where it is not to be held against endpoint or delivery."""
-        outage, now = self._outage, self._clock.monotonic()
+        outage = self._outage
+        if outcome.error is None and outage.began_at is None:
+            outage.answered(now)
+            flight.station.is_cut_off = False
+            return False
         began_at, probe_at = outage.began_at, outage.probe_at
         excused = outage.landed(flight.definition.url, outcome, now=now, started=flight.started, probe=flight.is_probe)
         was_cut_off = flight.station.is_cut_off

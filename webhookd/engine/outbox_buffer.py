@@ -12,9 +12,11 @@ from webhookd.core.ids import DeliveryId
 from webhookd.core.ports import Head
 
 MOST_BUFFERED = 128
-"""Deliveries buffered for one endpoint: a few of the widest usual windows, so that one read lasts a while."""
+"""Deliveries read ahead for one endpoint: a few of the widest usual windows, so that one read lasts a while."""
 
 MOST_BUFFERED_BYTES = 1 << 20
+"""What is read ahead for one endpoint, and what it may count on where memory gets short."""
+
 MOST_REPLAYED_BYTES = MOST_BUFFERED_BYTES // 2
 """Room of its own, so that a replay never takes up that of work which came by itself."""
 
@@ -53,6 +55,7 @@ class OutboxBuffer:
         "_retries",
         "_turns_since_replay",
         "bytes",
+        "count",
         "disk_due_ms",
         "is_refilling",
         "known",
@@ -65,6 +68,8 @@ class OutboxBuffer:
         self.replay_due_ms: int | None = None
         self.is_refilling = False
         self.known: set[DeliveryId] = set()
+        self.count = 0
+        """How many deliveries are buffered."""
         self.bytes = 0
         """What the buffered work is charged with; work in flight is not counted here."""
         self.replayed_bytes = 0
@@ -82,11 +87,8 @@ class OutboxBuffer:
         self._aside: list[tuple[int, DeliveryId]] = []
         """What is left on disk until a moment that its row does not know of, the next one first; a heap."""
 
-    def __len__(self) -> int:
-        return len(self._fresh) + len(self._retries) + len(self._replayed)
-
     def __repr__(self) -> str:
-        return f"<OutboxBuffer {len(self)} buffered, {len(self.known)} known, disk_due_ms={self.disk_due_ms}>"
+        return f"<OutboxBuffer {self.count} buffered, {len(self.known)} known, disk_due_ms={self.disk_due_ms}>"
 
     def note_due(self, due_ms: int) -> None:
         """Note that a row on disk is due at `due_ms`."""
@@ -120,7 +122,9 @@ class OutboxBuffer:
 
     def first_on_disk_ms(self) -> int | None:
         """Return the earliest due moment on disk, replayed or not; None when nothing waits there."""
-        return min((due for due in (self.disk_due_ms, self.replay_due_ms) if due is not None), default=None)
+        if self.disk_due_ms is None or self.replay_due_ms is None:
+            return self.replay_due_ms if self.disk_due_ms is None else self.disk_due_ms
+        return min(self.disk_due_ms, self.replay_due_ms)
 
     def earliest_due_ms(self) -> int | None:
         """Return the earliest due moment among what is buffered and on disk; None when nothing is waiting."""
@@ -145,7 +149,7 @@ class OutboxBuffer:
 
     def room(self, size: int) -> int:
         """Return how many of `size` deliveries, other than replayed ones, are not buffered."""
-        return size - len(self._fresh) - len(self._retries)
+        return size - self.count + len(self._replayed)
 
     def room_aside(self) -> int:
         """Return how many deliveries may still be put aside."""
@@ -156,13 +160,11 @@ class OutboxBuffer:
         return size - len(self._replayed) if self.replayed_bytes < MOST_REPLAYED_BYTES else 0
 
     def takes_directly(self, work: Work, now_ms: int) -> bool:
-        """Say whether freshly committed work need not be read back: due, nothing older on disk, and room for it."""
+        """Say whether freshly committed work need not be read back: due, and nothing older on disk."""
         return (
             not self.is_refilling
             and work.due_at_ms <= now_ms
             and (self.disk_due_ms is None or self.disk_due_ms > now_ms)
-            and self.room(MOST_BUFFERED) > 0
-            and self.bytes - self.replayed_bytes + cost_bytes(work) <= MOST_BUFFERED_BYTES
         )
 
     def add(self, work: Work) -> None:
@@ -170,17 +172,18 @@ class OutboxBuffer:
         if work.id in self.known:
             return
         self.known.add(work.id)
-        self.bytes += cost_bytes(work)
+        self.count += 1
+        size_bytes = cost_bytes(work)
+        self.bytes += size_bytes
         if work.replayed:
-            self.replayed_bytes += cost_bytes(work)
+            self.replayed_bytes += size_bytes
             self._replayed.append(work)
         else:
             (self._retries if work.attempt_count else self._fresh).append(work)
 
     def take(self) -> Work:
         """Return the next piece of work, which stays known; the buffer must not be empty."""
-        others = self._fresh or self._retries
-        if self._replayed and (not others or self._turns_since_replay >= _TURNS_TO_A_REPLAY):
+        if self._replayed and (self._turns_since_replay >= _TURNS_TO_A_REPLAY or not (self._fresh or self._retries)):
             work = self._replayed.popleft()
             self._turns_since_replay = 0
         else:
@@ -248,7 +251,7 @@ class OutboxBuffer:
                 self.known.discard(work.id)
                 self._note_on_disk(work)
             queue.clear()
-        self.bytes = self.replayed_bytes = 0
+        self.count = self.bytes = self.replayed_bytes = 0
         return freed
 
     def begin_refill(self) -> None:
@@ -303,6 +306,8 @@ class OutboxBuffer:
             self.note_due(work.due_at_ms)
 
     def _uncharge(self, work: Work) -> None:
-        self.bytes -= cost_bytes(work)
+        self.count -= 1
+        size_bytes = cost_bytes(work)
+        self.bytes -= size_bytes
         if work.replayed:
-            self.replayed_bytes -= cost_bytes(work)
+            self.replayed_bytes -= size_bytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from itertools import chain
 
@@ -20,7 +19,7 @@ from webhookd.errors import StoreCorruptError, StoreIOError, StoreUnavailableErr
 
 log = logging.getLogger(__name__)
 
-_MOST_IN_BATCH = 512
+_MOST_IN_BATCH = 1024
 _MOST_WAITING = 4096
 _REPEAT_SECONDS = 1.0
 
@@ -55,7 +54,7 @@ class Recorder:
         self._endpoints = endpoints
         self._announcer = announcer
         self._clock = clock
-        self._waiting: deque[Record] = deque()
+        self._waiting: list[Record] = []
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -97,7 +96,7 @@ class Recorder:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting or self._endpoints.has_unsaved:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_IN_BATCH))]
+                batch, self._waiting = self._waiting[:_MOST_IN_BATCH], self._waiting[_MOST_IN_BATCH:]
                 await self._commit(batch)
                 self._tell(batch)
             self._idle.set()
@@ -130,8 +129,9 @@ class Recorder:
                 self.commit_started = None
 
     def _wake(self) -> None:
-        self._arrived.set()
-        self._idle.clear()
+        if not self._arrived.is_set():
+            self._arrived.set()
+            self._idle.clear()
 
     def _note_trouble(self, trouble: str | None) -> None:
         if (trouble is None) != (self.trouble is None):

@@ -23,7 +23,9 @@ class Refills:
     """Keeps account of the memory that work takes up, and reads more of it while there is room.
 
     A buffer is a cache: when the budget is used up, buffers that cannot be sent from right now are given back to the
-    disk. If that does not help, reads wait for attempts to end. At most four reads run at a time.
+    disk, then those that have got more than their share while nobody else needed it, and the one that asks is no
+    exception: to read a delivery back costs as much as to send it. If that does not help, reads wait for attempts to
+    end. At most four reads run at a time.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class Refills:
         self._refilled = refilled
         self._wanted: deque[Station] = deque()
         self._spare: dict[Station, None] = {}
+        self._lent: dict[Station, None] = {}
+        """Those that have had more than their share at some time."""
         self._reads = 0
         self._bytes = 0
         self.spread: RestartSpread | None = None
@@ -58,7 +62,7 @@ class Refills:
 
     def go_on(self) -> None:
         """Start the reads that there is room for now."""
-        while self._wanted and self._reads < _MOST_READS and self._has_room(1):
+        while self._wanted and self._reads < _MOST_READS and self._make_room(1):
             station = self._wanted.popleft()
             station.is_refill_wanted = False
             if station.is_active:
@@ -72,11 +76,16 @@ class Refills:
     def take_in(self, station: Station, work: Work, now_ms: int) -> bool:
         """Buffer freshly committed work; return False where it has to be found on disk later."""
         buffer = station.buffer
-        if not buffer.takes_directly(work, now_ms) or not self._has_room(cost_bytes(work)):
+        # Room comes first: it may be made by giving back this very buffer, and then older work waits on disk.
+        if not self._make_room(cost_bytes(work)) or not buffer.takes_directly(work, now_ms):
+            return False
+        if station.is_ordered and buffer.first_on_disk_ms() is not None:
             return False
         before = buffer.bytes
         buffer.add(work)
         self._bytes += buffer.bytes - before
+        if buffer.bytes > MOST_BUFFERED_BYTES:
+            self._lent[station] = None
         return True
 
     def changed_on_disk(self, station: Station, delivery_id: DeliveryId, due_ms: int) -> None:
@@ -90,6 +99,7 @@ class Refills:
     def empty(self, station: Station) -> None:
         """Give the station's buffer back to the disk."""
         self._spare.pop(station, None)
+        self._lent.pop(station, None)
         self._bytes -= station.buffer.empty()
 
     def spare(self, station: Station) -> None:
@@ -100,9 +110,15 @@ class Refills:
         """Note that the station's buffer is about to be sent from."""
         self._spare.pop(station, None)
 
-    def _has_room(self, wanted_bytes: int) -> bool:
+    def _make_room(self, wanted_bytes: int) -> bool:
         while self._bytes + wanted_bytes > MEMORY_BUDGET_BYTES and self._spare:
             self.empty(next(iter(self._spare)))
+        while self._bytes + wanted_bytes > MEMORY_BUDGET_BYTES and self._lent:
+            station = next(iter(self._lent))
+            if station.buffer.bytes > MOST_BUFFERED_BYTES:
+                self.empty(station)
+            else:
+                del self._lent[station]
         return self._bytes + wanted_bytes <= MEMORY_BUDGET_BYTES
 
     async def _read(self, station: Station) -> None:

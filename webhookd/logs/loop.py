@@ -19,17 +19,22 @@ def install_loop_handler(
     *,
     interval_seconds: float = 5.0,
     monotonic: Callable[[], float] = time.monotonic,
-) -> None:
+) -> asyncio.Future[None]:
     """Log what the loop itself catches, each kind at most once in `interval_seconds`, with how often it was `repeated`.
 
-    Running out of descriptors makes asyncio report once for every place in the backlog, in one burst.
+    Running out of descriptors makes asyncio report once for every place in the backlog, in one burst. What is returned
+    fails with a MemoryError that was caught: a transport that finds no memory to read into only closes, and nothing
+    else would tell.
     """
+    failed: asyncio.Future[None] = loop.create_future()
     log = logging.getLogger("webhookd.loop")
     # By kind: when it was last logged, and how many were swallowed since.
     seen: dict[tuple[str, str], tuple[float, int]] = {}
 
     def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if isinstance(error, MemoryError) and not failed.done():
+            failed.set_exception(error)
         text = str(context.get("message", ""))
         # Anything that varies from one occurrence to the next, such as an address, would defeat the limit.
         kind = (text[:80], type(error).__name__)
@@ -48,3 +53,4 @@ def install_loop_handler(
             log.error("callback.failed", exc_info=error, extra={"fields": fields})
 
     loop.set_exception_handler(handle)
+    return failed

@@ -154,8 +154,9 @@ def work_done(endpoints: LiveEndpoints, payload: bytes) -> int:
 
 @pytest.mark.parametrize("more", [{"tenant": "acme"}, {"types": ("user.*",)}])
 def test_filters_of_others_cost_nothing(more: dict[str, Any]) -> None:
-    others = [to(f"e{number}", STATUS, **more) for number in range(10_000)]
-    assert work_done(live_set(to("plain"), *others), b"{}") == work_done(live_set(to("plain")), b"{}") <= 6
+    first, *others = [to(f"e{number}", STATUS, **more) for number in range(10_000)]
+    beside_one = work_done(live_set(to("plain"), first), b"{}")
+    assert work_done(live_set(to("plain"), first, *others), b"{}") == beside_one <= 6
 
 
 def test_without_a_filter_the_payload_is_not_looked_at() -> None:

@@ -16,7 +16,7 @@ from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason
 from webhookd.core.ids import DeliveryId, EndpointId
 from webhookd.core.lanes import Lane
-from webhookd.core.ports import DeliveryFilter
+from webhookd.core.queries import DeliveryFilter
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, Ingest, OnNoMatch, RetryList
 from webhookd.errors import ConflictError, InvalidRequestError, StoreFullError, StoreUnavailableError
 

@@ -125,11 +125,11 @@ async def test_a_rate_that_comes_free_while_attempts_are_started_does_not_go_rou
     looks: list[int] = []
     rules = DeliveryRules(jitter=0.0, rate_per_second=20_000.0)
     async with running_engine(Creeping(), tmp_path, orders(rules), max_in_flight=256) as engine:
-        station = engine.dispatcher._station(builders.ORDERS)  # noqa: SLF001
+        station = engine.dispatcher._stations.of(builders.ORDERS)  # noqa: SLF001
         assert station is not None
         station.window.size = 32
         now = engine.clock.monotonic() + 0.5
-        while station.rate.next_start() <= now:
+        while station.rate.next_start <= now:
             station.rate.started(now)
         await engine.accept(*[builders.draft() for _ in range(100)])
         await engine.clock.run_for(1)
@@ -336,7 +336,8 @@ async def test_what_is_accepted_while_a_deletion_fails_is_delivered(clock: Virtu
             raise StoreUnavailableError("after a while")
 
         engine.directory._store = cast("Any", Undecided())  # noqa: SLF001
-        accepting = engine.intake.accept([builders.draft()])
+        accepting = engine.hand_in(builders.draft())
+        await asyncio.sleep(0)
         removing = asyncio.ensure_future(engine.directory.remove(builders.ORDERS))
         await clock.run_for(10)
         assert [acceptance.deliveries for acceptance in await accepting] == [1]

@@ -16,7 +16,7 @@ from webhookd.core.delivery import Delivery, DeliveryState
 from webhookd.core.endpoint import DisabledReason
 from webhookd.core.event import OPERATIONAL_TENANT
 from webhookd.core.ids import EndpointId, delivery_text, event_text
-from webhookd.core.ports import DeliveryFilter, EventFilter
+from webhookd.core.queries import DeliveryFilter, EventFilter
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, RetryList
 from webhookd.errors import StoreUnavailableError
 

@@ -13,7 +13,7 @@ from tests.kit.engine import EngineUnderTest, running_engine
 from webhookd.core.attempt import Trigger
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.ids import EndpointId
-from webhookd.core.ports import ReplayFilter
+from webhookd.core.queries import ReplayFilter
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, RetryList
 from webhookd.errors import NotFoundError
 

@@ -70,5 +70,15 @@ def test_a_secret_that_the_excerpt_cuts_behind_a_whole_one_leaves_nothing_behind
     assert cleaned(said, secret=secret).endswith(b"..")
 
 
+def test_a_secret_that_is_longer_than_an_excerpt_leaves_nothing_behind():
+    secret = "0123456789" * 500
+    assert cleaned(secret.encode()[:EXCERPT_BYTES], secret=secret) == b""
+
+
+@pytest.mark.parametrize("said", [b"c2VjcmV0", b"whsec_c2VjcmV0"])
+def test_an_excerpt_that_is_nothing_but_a_secret_is_masked(said):
+    assert cleaned(said, secret="whsec_c2VjcmV0") == MASK
+
+
 def test_masking_never_makes_an_excerpt_longer_than_it_may_be():
     assert len(cleaned(b"abcdef" * 1000, secret="abcdef")) <= EXCERPT_BYTES

@@ -18,7 +18,7 @@ def test_what_is_resent_between_its_outcome_and_the_word_of_it_is_looked_for_on_
     assert work.id in buffer.known
     buffer.release(work.id, None)
     buffer.end_refill([builders.work()], None)
-    assert (len(buffer), buffer.disk_due_ms) == (0, NOW_MS)
+    assert (buffer.count, buffer.disk_due_ms) == (0, NOW_MS)
 
 
 def test_what_was_read_before_a_change_is_read_again() -> None:
@@ -26,7 +26,7 @@ def test_what_was_read_before_a_change_is_read_again() -> None:
     buffer.begin_refill()
     buffer.changed_on_disk(work.id, NOW_MS)
     buffer.end_refill([work], None)
-    assert (len(buffer), buffer.disk_due_ms) == (0, NOW_MS)
+    assert (buffer.count, buffer.disk_due_ms) == (0, NOW_MS)
 
 
 def test_what_is_being_read_while_the_buffer_is_emptied_is_read_again() -> None:
@@ -35,7 +35,7 @@ def test_what_is_being_read_while_the_buffer_is_emptied_is_read_again() -> None:
     buffer.begin_refill()
     buffer.empty()
     buffer.end_refill([work], None)
-    assert (len(buffer), buffer.bytes, buffer.disk_due_ms) == (0, 0, work.due_at_ms)
+    assert (buffer.count, buffer.bytes, buffer.disk_due_ms) == (0, 0, work.due_at_ms)
 
 
 def test_a_change_of_what_is_buffered_frees_its_memory() -> None:
@@ -43,7 +43,7 @@ def test_a_change_of_what_is_buffered_frees_its_memory() -> None:
     buffer.add(work)
     held = buffer.bytes
     assert buffer.changed_on_disk(work.id, NOW_MS) == held
-    assert (len(buffer), buffer.bytes, buffer.known, buffer.disk_due_ms) == (0, 0, set(), NOW_MS)
+    assert (buffer.count, buffer.bytes, buffer.known, buffer.disk_due_ms) == (0, 0, set(), NOW_MS)
 
 
 def test_what_is_replayed_while_its_last_attempt_is_in_flight_is_looked_for_when_that_is_over() -> None:
