@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -27,7 +27,7 @@ MOST_EVENTS = 1_000_000
 MOST_CONNECTIONS = 512
 
 
-def bounded(most: int):  # noqa: ANN201 - a converter for argparse
+def bounded(most: int) -> Callable[[str], int]:
     """Return a converter for whole numbers from 1 to `most`."""
 
     def number(text: str) -> int:

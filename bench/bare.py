@@ -18,11 +18,11 @@ import signal
 import sqlite3
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, count
 from pathlib import Path
 from time import monotonic, time
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import aiosqlite
@@ -82,7 +82,7 @@ class Settled(NamedTuple):
 class Session(aiosqlite.Connection):
     """A connection that runs a whole transaction as one step in its thread."""
 
-    async def run(self, work: Any, *given: Any) -> None:  # noqa: ANN401
+    async def run(self, work: Callable[..., None], *given: object) -> None:
         """Run `work` on the connection."""
         await self._execute(work, self._conn, *given)
 

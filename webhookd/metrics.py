@@ -130,7 +130,6 @@ class Metrics:
         self._ingest_seconds = Histogram(_INGEST)
         self._latency = Histogram(_LATENCY)
         self._lag = Histogram(_LAG)
-        # Bound methods, saving a call each on the way of every event.
         self.loop_lag = self._lag.observe
 
     def accepted(self, count: int, seconds: float) -> None:
@@ -154,12 +153,8 @@ class Metrics:
 
     def delivered(self, endpoint_id: EndpointId, attempt_seconds: float, latency_seconds: float) -> None:
         """Count a request that was acknowledged, and the delivery that ended with it."""
-        counts = self._attempts.get(endpoint_id)
-        if counts is None:
-            counts = self._counts_of(endpoint_id)
-        counts["ok"] += 1
+        self.attempt(endpoint_id, "ok", attempt_seconds)
         self._ended["delivered"] += 1
-        self._attempt_seconds.observe(attempt_seconds)
         self._latency.observe(latency_seconds)
 
     def start_delay(self, lane: str, seconds: float) -> None:

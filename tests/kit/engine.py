@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from tests.kit import builders
@@ -17,7 +18,7 @@ from webhookd.core.delivery import Delivery
 from webhookd.core.endpoint import EndpointRecord
 from webhookd.core.event import Draft
 from webhookd.core.ids import DeliveryId, EndpointId, IdGenerator
-from webhookd.core.ports import Acceptance, Outbox
+from webhookd.core.ports import Acceptance, DueBatch, Outbox
 from webhookd.core.queries import DeliveryFilter
 from webhookd.core.services import EndpointSchema, SecretMaker
 from webhookd.core.settings import EndpointDefinition, Ingest, Signature, Storage
@@ -156,6 +157,19 @@ class EngineUnderTest:
 
         self.intake.accept(drafts, answered)
         return future
+
+    def count_reads(self) -> list[EndpointId]:
+        """Return what will name every endpoint that is read for from now on."""
+        reads: list[EndpointId] = []
+        read = self.store.due
+
+        async def counted(endpoint_id: EndpointId, **how: Any) -> DueBatch:
+            reads.append(endpoint_id)
+            return await read(endpoint_id, **how)
+
+        refills: Any = self.dispatcher._refills  # noqa: SLF001 - the seam itself is what is being watched
+        refills._store = SimpleNamespace(due=counted)  # noqa: SLF001
+        return reads
 
     def draining(self, *, grace_seconds: float) -> asyncio.Task[int]:
         """Begin to drain; the task ends, as time passes, with how many attempts were aborted."""

@@ -96,13 +96,7 @@ class Station:
 
     def may_send(self, now: float, now_ms: int) -> bool:
         """Say whether an attempt may start at this moment, as far as the endpoint is concerned."""
-        return (
-            self.live.is_enabled
-            and not self.is_closed
-            and self.has_a_turn(now_ms)
-            and self.has_room(now)
-            and self.not_before() <= now
-        )
+        return self.is_active and self.has_a_turn(now_ms) and self.has_room(now) and self.not_before() <= now
 
     def take(self) -> tuple[Work, EndpointDefinition]:
         """Return the next piece of buffered work and the rules it is sent by; only for a station that may send."""

@@ -163,9 +163,9 @@ class Attempt:
 
     def answered(self, answer: Answer, now: float, *, reusable: bool) -> None:
         connection, ways = self._connection, self._ways
-        if connection is None:
-            return
         try:
+            if connection is None:
+                raise AssertionError("answered before there was a connection")  # noqa: TRY301 - it is told as any fault
             if reusable and self._rules is ways.dialer.rules:
                 ways.pool.put(self._route.origin, connection, now)
             else:

@@ -33,11 +33,6 @@ class TimeLimits:
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
 
-    @property
-    def lengths(self) -> int:
-        """How many lines there are."""
-        return len(self._lines)
-
     def enter(self, limited: Limited, seconds: float, began: float) -> None:
         """End it `seconds` after `began`, a moment of `time.monotonic` not before that of anybody in the same line."""
         line = self._lines.get(seconds)

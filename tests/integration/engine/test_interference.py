@@ -7,7 +7,6 @@ import gc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -19,7 +18,6 @@ from webhookd.core.attempt import Trigger
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason
 from webhookd.core.ids import EndpointId
-from webhookd.core.ports import DueBatch
 from webhookd.core.settings import DeliveryRules, EndpointDefinition, RetryList
 from webhookd.engine.dispatcher import Dispatcher
 from webhookd.errors import StoreUnavailableError
@@ -354,15 +352,7 @@ async def test_a_draining_daemon_reads_nothing_more(clock: VirtualClock, tmp_pat
     async with running_engine(clock, tmp_path, *definitions) as engine:
         await engine.accept()
         await clock.run_for(1)
-        reads: list[str] = []
-        read = engine.store.due
-
-        async def counted(endpoint_id: EndpointId, **how: Any) -> DueBatch:
-            reads.append(endpoint_id)
-            return await read(endpoint_id, **how)
-
-        refills: Any = engine.dispatcher._refills  # noqa: SLF001
-        refills._store = SimpleNamespace(due=counted)  # noqa: SLF001
+        reads = engine.count_reads()
         for name in names:
             engine.dispatcher.wake(EndpointId(name))
         await engine.dispatcher.drain(1.0)

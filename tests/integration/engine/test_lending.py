@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from tests.kit import builders
 from tests.kit.clock import VirtualClock
-from tests.kit.engine import EngineUnderTest, running_engine
+from tests.kit.engine import running_engine
 from webhookd.core.ids import EndpointId
-from webhookd.core.ports import DueBatch
 from webhookd.core.settings import DeliveryRules
 from webhookd.engine import refills
 from webhookd.engine.outbox_buffer import MOST_BUFFERED, cost_bytes
@@ -21,24 +18,10 @@ FLOODED, OTHER = EndpointId("flooded"), EndpointId("other")
 SIZE_BYTES = cost_bytes(builders.work())
 
 
-def count_reads(engine: EngineUnderTest) -> list[EndpointId]:
-    """Return what will hold every endpoint that is read for from now on."""
-    reads: list[EndpointId] = []
-    read = engine.store.due
-
-    async def counted(endpoint_id: EndpointId, **how: Any) -> DueBatch:
-        reads.append(endpoint_id)
-        return await read(endpoint_id, **how)
-
-    of_dispatcher: Any = engine.dispatcher._refills  # noqa: SLF001
-    of_dispatcher._store = SimpleNamespace(due=counted)  # noqa: SLF001
-    return reads
-
-
 async def test_fresh_deliveries_stay_in_memory_while_there_is_room(clock: VirtualClock, tmp_path: Path) -> None:
     async with running_engine(clock, tmp_path, builders.endpoint(FLOODED, declared=True)) as engine:
         engine.sender.script(FLOODED, 200, latency=0.5)
-        reads = count_reads(engine)
+        reads = engine.count_reads()
         for _ in range(3 * MOST_BUFFERED):
             await engine.accept()
         await clock.run_for(120)
@@ -55,7 +38,7 @@ async def test_what_is_beyond_ones_share_is_given_back_when_another_needs_room(
     async with running_engine(clock, tmp_path, *endpoints) as engine:
         engine.sender.script(FLOODED, 200, latency=0.5)
         engine.sender.script(OTHER, 200, latency=0.001)
-        reads = count_reads(engine)
+        reads = engine.count_reads()
         for _ in range(100):
             await engine.accept(builders.draft("for.flooded"))
         for _ in range(5):
