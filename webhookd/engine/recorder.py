@@ -19,7 +19,6 @@ from webhookd.errors import StoreCorruptError, StoreIOError, StoreUnavailableErr
 
 log = logging.getLogger(__name__)
 
-_MOST_IN_BATCH = 1024
 _MOST_WAITING = 4096
 _REPEAT_SECONDS = 1.0
 
@@ -83,8 +82,9 @@ class Recorder:
 
     def record(self, record: Record) -> None:
         """Queue one outcome."""
+        if not self._waiting:
+            self._wake()
         self._waiting.append(record)
-        self._wake()
 
     async def flushed(self) -> None:
         """Return once everything recorded so far is on disk."""
@@ -96,7 +96,7 @@ class Recorder:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting or self._endpoints.has_unsaved:
-                batch, self._waiting = self._waiting[:_MOST_IN_BATCH], self._waiting[_MOST_IN_BATCH:]
+                batch, self._waiting = self._waiting, []
                 await self._commit(batch)
                 self._tell(batch)
             self._idle.set()

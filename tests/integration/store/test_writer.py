@@ -21,6 +21,7 @@ from tests.kit.clock import START_MS, VirtualClock
 from tests.kit.intake import accepted
 from tests.kit.values import replace
 from webhookd.core.delivery import DeliveryState, Work
+from webhookd.core.endpoint import Health
 from webhookd.core.ids import EndpointId
 from webhookd.core.ports import Answer, Store, Submission
 from webhookd.core.queries import EventFilter
@@ -59,6 +60,38 @@ async def test_a_transaction_is_bounded(opener: Opener) -> None:
     commits.clear()
     await asyncio.gather(*(accepted(store, [submission(event(payload=payload), to=())]) for _ in range(20)))
     assert max(commits) <= writer.GROUP_BYTES // MIB
+
+
+async def test_outcomes_go_before_events_that_wait(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent and is not yet recorded would be sent again after a crash; nobody was promised the events."""
+    monkeypatch.setattr(writer, "GROUP_ROWS", 1)
+    commits: list[int] = []
+    store = await opener(on_commit=lambda _, rows: commits.append(rows))
+    await accepted(store, [submission(to=("a",)), submission(to=("a",))])
+    first, second = await work_of(store)
+    commits.clear()
+    await asyncio.gather(
+        store.accept([[submission(to=())]]),
+        store.ping(),
+        store.accept([[submission(to=())]]),
+        store.settle([delivered(first)], {}, []),
+        store.settle([delivered(second)], {}, []),
+    )
+    # Both go with the first event, from whose room they take nothing.
+    assert commits == [3, 1]
+
+
+async def test_health_that_comes_with_outcomes_does_not_go_before_a_change(opener: Opener) -> None:
+    """Both write it, and the one that was handed in last knows better."""
+    store = await opener()
+    await store.put_endpoints([record("a")])
+    await accepted(store, [submission(to=("a",))])
+    (work,) = await work_of(store)
+    healthy = Health(last_success_at_ms=START_MS)
+    changed = asyncio.ensure_future(store.put_endpoints([record("a")]))
+    await asyncio.gather(changed, asyncio.ensure_future(store.settle([delivered(work)], {A: healthy}, [])))
+    (kept,) = await store.endpoints()
+    assert kept.health == healthy
 
 
 async def test_the_queue_is_bounded(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

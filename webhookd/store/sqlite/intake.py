@@ -109,10 +109,14 @@ class _Fresh:
             for delivery_id, endpoint_id in owed:
                 deliveries += (delivery_id, event_id, endpoint_id, accepted_at_ms, due_at_ms, due_at_ms)
             answer.append(Acceptance(event_id, False, len(owed)))
+        if own:
+            self._keep(own)
+        return answer
+
+    def _keep(self, own: dict[_Key, _Known]) -> None:
         for (tenant, key), known in own.items():
             self._keys += (known.event_id, tenant, key, known.fingerprint, known.deliveries, known.expires_at_ms)
         self._known |= own
-        return answer
 
     def _repeated(self, submission: Submission, own: dict[_Key, _Known]) -> _Known | None:
         """Return what the key of `submission` stands for already; where that is nothing, it stands for this now."""

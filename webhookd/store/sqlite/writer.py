@@ -18,10 +18,10 @@ from webhookd.store.sqlite.checkpoint import Checkpointer
 from webhookd.store.sqlite.failures import ends_the_writer
 from webhookd.store.sqlite.room import Room
 from webhookd.store.sqlite.session import Session
-from webhookd.store.sqlite.transaction import Call, Outcome, Transactions
+from webhookd.store.sqlite.transaction import Accept, Call, Outcome, Settle, Transactions
 
-GROUP_ROWS = 1024
-"""Rows after which a transaction takes no further call; a single call may be larger."""
+GROUP_ROWS = 2048
+"""Rows after which a transaction takes no further call; a single call may be larger, and outcomes are not counted."""
 
 GROUP_BYTES = 8 * MIB
 QUEUE_ROWS = 131_072
@@ -44,6 +44,7 @@ class Aside(Struct, frozen=True, kw_only=True, eq=False):
 class Writer:
     """Takes calls in order and commits together all that queued up while the last commit ran.
 
+    Outcomes do not wait behind events: they go first, with as many events as would be committed without them.
     An error that leaves the disk in doubt ends it: every queued and every later call fails with that error, nothing is
     written any more, and `failure` tells.
     """
@@ -86,7 +87,12 @@ class Writer:
         return call.answer
 
     def _put(self, call: Call | Aside) -> None:
-        self._queue.append(call)
+        at = len(self._queue)
+        if isinstance(call, Settle):
+            # What is sent and not recorded would be sent again after a crash; nobody was promised the events yet.
+            while at and isinstance(self._queue[at - 1], Accept | Aside):
+                at -= 1
+        self._queue.insert(at, call)
         self._queued_rows += call.rows
         self._queued_bytes += call.size_bytes
         self._wake.set()
@@ -151,7 +157,8 @@ class Writer:
         taken: list[Call | Aside] = []
         while self._queue:
             call = self._queue[0]
-            rows += call.rows
+            if not isinstance(call, Settle):
+                rows += call.rows
             size_bytes += call.size_bytes
             if taken and (rows > GROUP_ROWS or size_bytes > GROUP_BYTES):
                 break
