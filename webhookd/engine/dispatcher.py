@@ -10,7 +10,7 @@ from functools import partial
 from webhookd.core.attempt import Outcome
 from webhookd.core.delivery import Work
 from webhookd.core.ids import DeliveryId, EndpointId
-from webhookd.core.lanes import Lane, Lanes
+from webhookd.core.lanes import FAST, SLOW, Lane, Lanes
 from webhookd.core.ports import Clock, Head, Outbox, Sender
 from webhookd.core.spread import RestartSpread
 from webhookd.engine.alarms import Alarms
@@ -64,7 +64,7 @@ class Dispatcher:
         self._draw = draw
         self._stations = Stations(clock, endpoints, gently=gently)
         self._lanes = Lanes(max_in_flight)
-        self._rings: dict[Lane, deque[Station]] = {Lane.FAST: deque(), Lane.SLOW: deque()}
+        self._rings: dict[Lane, deque[Station]] = {FAST: deque(), SLOW: deque()}
         self._errands = Errands()
         go_on = self._errands.guarded(self._go_on)
         self._opening = LaneOpening(clock, self._lanes, go_on)
@@ -73,7 +73,7 @@ class Dispatcher:
             clock=clock, endpoints=endpoints, recorder=recorder, metrics=metrics, draw=draw, network=self.network
         )
         self._alarms = Alarms(clock, self._errands.guarded(self._woken))
-        self._flights = Flights(clock, self._lanes, go_on)
+        self._flights = Flights(clock, self._lanes, recharged=go_on, landed=self._errands.guarded(self._land))
         self._refills = Refills(clock=clock, store=store, spawn=self._errands.spawn, refilled=self._woken)
         self._forward = BringingForward(clock=clock, store=store, endpoints=endpoints)
         self.offer = self._errands.guarded(self._take_over)
@@ -129,7 +129,7 @@ class Dispatcher:
         self._is_running = False
         self._alarms.clear()
         timer = self._clock.call_later(grace_seconds, self.abort)
-        interrupted = await self._flights.ended()
+        interrupted = await self._flights.all_landed()
         await self._errands.ended()
         timer.cancel()
         return interrupted
@@ -210,18 +210,18 @@ class Dispatcher:
 
     def _take_over(self, work: Iterable[Work]) -> None:
         now_ms = self._clock.now_ms()
-        stations: dict[Station, None] = {}
+        owed: dict[EndpointId, list[Work]] = {}
         for piece in work:
-            if (station := self._stations.of(piece.endpoint_id)) is None:
-                continue
-            stations[station] = None
-            buffer = station.buffer
-            # In an ordered outbox whatever waits on disk is older, and its due moment counts for all behind it.
-            if station.is_ordered and buffer.first_on_disk_ms() is not None and not buffer.is_refilling:
-                continue
-            # Before the start it is not known what waits on disk.
-            if not (self._is_running and station.is_active and self._refills.take_in(station, piece, now_ms)):
-                buffer.note_due(piece.due_at_ms)
+            if piece.endpoint_id in owed:
+                owed[piece.endpoint_id].append(piece)
+            else:
+                owed[piece.endpoint_id] = [piece]
+        stations: list[Station] = []
+        for endpoint_id, pieces in owed.items():
+            if (station := self._stations.of(endpoint_id)) is not None:
+                stations.append(station)
+                # Before the start it is not known what waits on disk.
+                self._refills.take_in(station, pieces, now_ms, may_buffer=self._is_running and station.is_active)
         self._review_each(stations)
 
     def _review(self, station: Station, now: float, now_ms: int) -> None:
@@ -233,8 +233,9 @@ class Dispatcher:
             self._refills.empty(station)
             buffer.bring_back()
             return
+        has_room = station.has_room(now)
         if buffer.count:
-            if station.busy and not station.has_room(now):
+            if station.busy and not has_room:
                 # It is looked at again when one of those under way has ended, or its outcome is on disk.
                 self._refills.spare(station)
                 return
@@ -247,7 +248,7 @@ class Dispatcher:
             if not_before - now > _LET_GO_AFTER_SECONDS:
                 self._refills.empty(station)
             self._alarms.set(station, not_before)
-        elif station.has_room(now):
+        elif has_room:
             if not station.has_a_turn(now_ms):
                 # What is buffered may have to make room for the very read that it waits for.
                 self._refills.spare(station)
@@ -264,13 +265,13 @@ class Dispatcher:
 
     def _ring_for(self, station: Station, now: float) -> Lane:
         if (
-            station.pace.lane is Lane.SLOW
+            station.pace.lane is SLOW
             and not station.window.is_resting
             and station.pace.may_have_parole(now)
             and self._lanes.grants_parole(now)
         ):
             station.pace.paroled(now)
-            return Lane.FAST
+            return FAST
         return station.pace.lane
 
     def _go_on(self) -> None:
@@ -310,26 +311,14 @@ class Dispatcher:
             started_ms=now_ms,
             is_probe=self.network.started(station, now),
         )
-        self._flights.began(flight, self._sender.start(work, definition, partial(self._ended, flight)))
+        self._flights.began(flight, self._sender.start(work, definition, partial(self._flights.ended, flight)))
 
-    def _ended(self, flight: Flight, result: Outcome | Exception) -> None:
-        try:
-            self._land(flight, result)
-        except Exception as error:  # noqa: BLE001 - whoever waits for `failed` raises it
-            self._errands.fail(error)
-
-    def _land(self, flight: Flight, result: Outcome | Exception) -> None:
-        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
-        self._turn += 1
-        station = flight.station
-        self._flights.landed(flight)
-        self._lanes.leave(flight.lane)
-        self._refills.free(flight.work)
-        outcome = result if isinstance(result, Outcome) else self._landing.crashed(flight, result)
-        self._landing.land(flight, outcome, now, now_ms)
-        station.busy -= 1
-        self._review(station, now, now_ms)
-        self._pump(now, now_ms)
+    def _land(self, ended: list[tuple[Flight, Outcome | Exception]]) -> None:
+        for flight, _ in ended:
+            self._lanes.leave(flight.lane)
+            self._refills.free(flight.work)
+        self._landing.land(ended)
+        self._review_each({flight.station: None for flight, _ in ended})
 
     def _committed(self, records: list[Record]) -> None:
         """Let go of deliveries whose outcome is on disk."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from webhookd.core.attempt import Attempt, AttemptError, ErrorClass, Outcome
 from webhookd.core.delivery import DeliveryState, Work
 from webhookd.core.endpoint import DisabledReason
 from webhookd.core.health import DateTrust, after_failure, after_success, age_ms, disabled
-from webhookd.core.ids import delivery_text, event_text
+from webhookd.core.ids import DeliveryId, delivery_text, event_text
 from webhookd.core.jumps import ForwardJumps
 from webhookd.core.news import Cause, News, of_death, of_health
 from webhookd.core.ports import Clock, Settlement
@@ -28,13 +28,15 @@ from webhookd.core.verdict import (
     is_acknowledged,
     judge,
 )
-from webhookd.engine.endpoints import LiveEndpoints
+from webhookd.engine.endpoints import LiveEndpoint, LiveEndpoints
 from webhookd.engine.outage import NetworkWatch
 from webhookd.engine.recorder import Record, Recorder, Source
 from webhookd.engine.station import Flight, Station
 from webhookd.metrics import Metrics, failure_label
 
 log = logging.getLogger(__name__)
+
+_DELIVERED = DeliveryState.DELIVERED
 
 
 class Landing:
@@ -57,13 +59,24 @@ class Landing:
         self._draw = draw
         self._network = network
         self._date_trust = DateTrust()
+        self._succeeded: dict[LiveEndpoint, tuple[DeliveryId, int]] = {}
+        """Whose health has yet to say that it acknowledged, and the name of its last attempt that it did."""
         self._jumps = ForwardJumps()
         self._jumps.read(clock.now_ms(), clock.monotonic())
 
-    def land(self, flight: Flight, outcome: Outcome, now: float, now_ms: int) -> None:
-        """Judge and record one attempt, which has just ended."""
-        station, work, rules = flight.station, flight.work, flight.definition.rules
+    def land(self, ended: Sequence[tuple[Flight, Outcome | Exception]]) -> None:
+        """Judge and record attempts that have just ended; an exception is a fault of ours."""
+        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
         self._jumps.read(now_ms, now)
+        for flight, result in ended:
+            outcome = result if isinstance(result, Outcome) else self._crashed(flight, result, now)
+            self._land(flight, outcome, now, now_ms)
+            flight.station.busy -= 1
+        for live in list(self._succeeded):
+            self._succeed(live, now_ms)
+
+    def _land(self, flight: Flight, outcome: Outcome, now: float, now_ms: int) -> None:
+        station, work, rules = flight.station, flight.work, flight.definition.rules
         excused = self._network.landed(flight, outcome, now)
         attempt = Attempt(
             delivery_id=work.id,
@@ -82,21 +95,33 @@ class Landing:
             self._not_acknowledged(flight, attempt, now, now_ms, excused=excused)
 
     def _acknowledged(self, flight: Flight, attempt: Attempt, now_ms: int) -> None:
-        station, work, live = flight.station, flight.work, flight.live
+        station, work = flight.station, flight.work
         duration_seconds = attempt.outcome.duration_ms / 1000
         if not flight.is_of_the_past:
             station.window.answered(station.busy)
             station.pace.answered(duration_seconds)
-            health = after_success(live.health, at_ms=now_ms, attempt=(work.id, attempt.number))
-            self._endpoints.change_health(live, health)
-        self._recorder.record(Record(station, _settlement(attempt, work, DELIVERED, now_ms), _source(work)))
+            # Each replaces what the one before has made of the health, so it is worked out for the last one only.
+            self._succeeded[flight.live] = (work.id, attempt.number)
+        settlement = Settlement(
+            attempt=attempt,
+            state=_DELIVERED,
+            retries_used=work.retries_used,
+            due_at_ms=None,
+            finished_at_ms=now_ms,
+        )
+        self._recorder.record(Record(station, settlement, _source(work)))
         self._metrics.delivered(work.endpoint_id, duration_seconds, (now_ms - work.event.due_at_ms) / 1000)
         if log.isEnabledFor(logging.DEBUG):
             self._tell(flight, attempt, DELIVERED, now_ms)
 
+    def _succeed(self, live: LiveEndpoint, now_ms: int) -> None:
+        if (name := self._succeeded.pop(live, None)) is not None:
+            self._endpoints.change_health(live, after_success(live.health, at_ms=now_ms, attempt=name))
+
     def _not_acknowledged(self, flight: Flight, attempt: Attempt, now: float, now_ms: int, *, excused: bool) -> None:
         station, work, live, rules = flight.station, flight.work, flight.live, flight.definition.rules
         outcome = attempt.outcome
+        self._succeed(live, now_ms)
         age = age_ms(live.health, owed_since_ms=work.owed_since_ms, now_ms=now_ms, skipped=self._jumps.skipped)
         verdict = judge(work, outcome, rules, now_ms=now_ms, age_ms=age, draw=self._draw(), excused=excused)
         whose = Blame.OURS if excused else blame(outcome, rules)
@@ -111,14 +136,14 @@ class Landing:
         self._metrics.attempt(work.endpoint_id, failure_label(outcome), outcome.duration_ms / 1000)
         self._tell(flight, attempt, verdict, now_ms)
 
-    def crashed(self, flight: Flight, error: Exception) -> Outcome:
+    def _crashed(self, flight: Flight, error: Exception, now: float) -> Outcome:
         """Return the outcome of an attempt that our own code could not make, and log why.
 
         A poisoned delivery must cost its own attempt and nothing else.
         """
         log.error("attempt.crashed", exc_info=error, extra={"fields": _names(flight)})
         return Outcome(
-            duration_ms=1000 * (self._clock.monotonic() - flight.started),
+            duration_ms=1000 * (now - flight.started),
             error=AttemptError(kind=ErrorClass.INTERNAL, text=f"internal error: {type(error).__name__}"),
         )
 
@@ -201,7 +226,7 @@ def _settlement(attempt: Attempt, work: Work, verdict: Verdict, now_ms: int) -> 
         case Delivered() | StaysDelivered():
             return Settlement(
                 attempt=attempt,
-                state=DeliveryState.DELIVERED,
+                state=_DELIVERED,
                 retries_used=work.retries_used,
                 due_at_ms=None,
                 finished_at_ms=now_ms,

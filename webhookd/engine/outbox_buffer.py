@@ -167,10 +167,10 @@ class OutboxBuffer:
             and (self.disk_due_ms is None or self.disk_due_ms > now_ms)
         )
 
-    def add(self, work: Work) -> None:
-        """Buffer one piece of work, unless it is known already."""
+    def add(self, work: Work) -> int:
+        """Buffer one piece of work, unless it is known already; return the bytes added."""
         if work.id in self.known:
-            return
+            return 0
         self.known.add(work.id)
         self.count += 1
         size_bytes = cost_bytes(work)
@@ -180,6 +180,7 @@ class OutboxBuffer:
             self._replayed.append(work)
         else:
             (self._retries if work.attempt_count else self._fresh).append(work)
+        return size_bytes
 
     def take(self) -> Work:
         """Return the next piece of work, which stays known; the buffer must not be empty."""
@@ -275,7 +276,7 @@ class OutboxBuffer:
         What stands in `aside` is left on disk until the moment given there (UTC ms). With 128 deliveries put aside,
         or one more, the next ones are read only when the first of these comes back.
         """
-        before = self.bytes
+        added = 0
         self.is_refilling = False
         self.disk_due_ms, self.replay_due_ms = next_due_ms, next_replay_ms
         for piece in work:
@@ -285,7 +286,7 @@ class OutboxBuffer:
                 self.known.add(piece.id)
                 heapq.heappush(self._aside, (aside[piece.id], piece.id))
             else:
-                self.add(piece)
+                added += self.add(piece)
         if self._aside:
             if self.room_aside() <= 0:
                 self.disk_due_ms = self._aside[0][0]
@@ -294,7 +295,7 @@ class OutboxBuffer:
             self.note_due(self._noted_during_refill)
         if self._replay_noted_during_refill is not None:
             self.note_replay_due(self._replay_noted_during_refill)
-        return self.bytes - before
+        return added
 
     def _queues(self) -> tuple[deque[Work], ...]:
         return self._fresh, self._retries, self._replayed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from webhookd.core.delivery import Work
@@ -73,20 +73,25 @@ class Refills:
                 station.buffer.begin_refill()
                 self._spawn(self._read(station))
 
-    def take_in(self, station: Station, work: Work, now_ms: int) -> bool:
-        """Buffer freshly committed work; return False where it has to be found on disk later."""
+    def take_in(self, station: Station, fresh: Iterable[Work], now_ms: int, *, may_buffer: bool) -> None:
+        """Buffer freshly committed work of the station, or note that it is to be found on disk."""
         buffer = station.buffer
-        # Room comes first: it may be made by giving back this very buffer, and then older work waits on disk.
-        if not self._make_room(cost_bytes(work)) or not buffer.takes_directly(work, now_ms):
-            return False
-        if station.is_ordered and buffer.first_on_disk_ms() is not None:
-            return False
-        before = buffer.bytes
-        buffer.add(work)
-        self._bytes += buffer.bytes - before
-        if buffer.bytes > MOST_BUFFERED_BYTES:
-            self._lent[station] = None
-        return True
+        for work in fresh:
+            # In an ordered outbox whatever waits on disk is older, and its due moment counts for all behind it.
+            if station.is_ordered and buffer.first_on_disk_ms() is not None and not buffer.is_refilling:
+                continue
+            # Room comes first: it may be made by giving back this very buffer, and then older work waits on disk.
+            if (
+                may_buffer
+                and (self._bytes + cost_bytes(work) <= MEMORY_BUDGET_BYTES or self._make_room(cost_bytes(work)))
+                and buffer.takes_directly(work, now_ms)
+                and not (station.is_ordered and buffer.first_on_disk_ms() is not None)
+            ):
+                self._bytes += buffer.add(work)
+                if buffer.bytes > MOST_BUFFERED_BYTES:
+                    self._lent[station] = None
+            else:
+                buffer.note_due(work.due_at_ms)
 
     def changed_on_disk(self, station: Station, delivery_id: DeliveryId, due_ms: int) -> None:
         """Forget what was read of a row that has been changed since."""
