@@ -205,6 +205,8 @@ def check_course(steps: list[Step]) -> None:
 @example(steps=[PLAIN[0], PLAIN[0] + PLAIN[1] + PLAIN[0][:-5], PLAIN[0][-5:]])
 @example(steps=[PLAIN[0], use_tokens("two"), post(EVENT, BEARER), use_tokens("one"), post(EVENT, BEARER)])
 @example(steps=[PLAIN[6], use_tokens("one"), PLAIN[6], PLAIN[6], use_tokens("two"), PLAIN[6]])
+@example(steps=[use_tokens("one"), *[post(EVENT, BEARER)] * 3, use_tokens("two"), *[post(EVENT, BEARER)] * 3])
+@example(steps=[PLAIN[0], PLAIN[0], PLAIN[0], take_at_most(10), PLAIN[0], PLAIN[0], PLAIN[0]])
 @example(steps=[PLAIN[0], take_at_most(10), PLAIN[0], PLAIN[0]])
 @example(steps=[PLAIN[0], fill, PLAIN[2], PLAIN[0]])
 @example(steps=[PLAIN[0], PLAIN[0][:-5], drain, PLAIN[0][-5:] + PLAIN[0]])

@@ -42,6 +42,9 @@ class Caller(Struct):
     grant: Grant = NOBODY
 
 
+_NOTHING = b"", b"", Judged(b"", Head(b"", {}, 0, 0))
+
+
 class Judge:
     """Judges the heads that come in through one gate, and knows again those that a producer sends all the time.
 
@@ -49,12 +52,14 @@ class Judge:
     than those in force is judged anew; nothing else that can change has a part in the judgement of what is remembered.
     """
 
-    __slots__ = ("_gate", "_ingest", "_known", "_lobby", "_tokens")
+    __slots__ = ("_gate", "_ingest", "_known", "_last", "_lobby", "_tokens")
 
     def __init__(self, lobby: Lobby, gate: Gate) -> None:
         self._lobby = lobby
         self._gate = gate
         self._known: dict[bytes, Judged] = {}
+        self._last = _NOTHING
+        """What stands before and after the digits of the head that was known last, and its judgement."""
         self._tokens: Tokens = gate.tokens
         self._ingest: Ingest = lobby.ingest
 
@@ -83,23 +88,28 @@ class Judge:
 
     def find(self, data: bytes, at: int) -> tuple[Judged, int, int] | None:
         """Return how the head at `data[at]` is judged, where its body begins and how long that is; None if unknown."""
-        if not self._known or not self._is_in_force():
+        if not self._is_in_force():
             return None
-        name_at = data.find(_NAME_END, at, at + KNOWN_HEAD_BYTES)
-        if name_at < 0:
-            return None
-        digits_at = name_at + len(_NAME_END)
+        before, after, judged = self._last
+        digits_at = at + len(before)
         digits_end = data.find(b"\r", digits_at, digits_at + _LENGTH_DIGITS + 1)
-        if digits_end < 0:
-            return None
-        end = data.find(_END, digits_end, at + KNOWN_HEAD_BYTES) + len(_END)
-        if end < digits_end:
-            return None
-        judged = self._known.get(data[at:digits_at] + data[digits_end:end])
+        # Most often it is the one that came last.
+        if not before or digits_end < 0 or not data.startswith(before, at) or not data.startswith(after, digits_end):
+            digits_at = data.find(_NAME_END, at, at + KNOWN_HEAD_BYTES) + len(_NAME_END)
+            digits_end = data.find(b"\r", digits_at, digits_at + _LENGTH_DIGITS + 1)
+            end = data.find(_END, digits_end, at + KNOWN_HEAD_BYTES) + len(_END)
+            if not at + len(_NAME_END) <= digits_at <= digits_end < end:
+                return None
+            before, after = data[at:digits_at], data[digits_end:end]
+            known = self._known.get(before + after)
+            if known is None:
+                return None
+            judged = known
+            self._last = before, after, judged
         digits = data[digits_at:digits_end]
-        if judged is None or not digits.isdigit() or not 0 < (length := int(digits)) <= judged.limit_bytes:
+        if not digits.isdigit() or not 0 < (length := int(digits)) <= judged.limit_bytes:
             return None
-        return judged, end, length
+        return judged, digits_end + len(after), length
 
     def remember(self, data: bytes, judged: Judged) -> None:
         """Know again the head that `data` begins with, and that was judged to be of a request that can be answered.
@@ -134,4 +144,5 @@ class Judge:
             return True
         self._tokens, self._ingest = self._gate.tokens, self._lobby.ingest
         self._known.clear()
+        self._last = _NOTHING
         return False
