@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NewType
 
 from webhookd.errors import NotFoundError
@@ -20,6 +21,8 @@ _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _TEXT_LENGTH = 11
 _NODE_BITS = 6
 _SEQUENCE_BITS = 16
+_SLOT_SHIFT = _NODE_BITS + _SEQUENCE_BITS
+_LAST_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
 _MAX_ID = 2**63 - 1
 
 _ENDPOINT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
@@ -37,37 +40,40 @@ class IdGenerator:
             msg = f"node must be between 0 and {(1 << _NODE_BITS) - 1}, not {node}"
             raise ValueError(msg)
         self._node = node << _SEQUENCE_BITS
-        self._slot = highest >> (_NODE_BITS + _SEQUENCE_BITS)
-        # Never 0: `highest` is 0 also where there was no id yet, and a clock before EPOCH_MS would mint 0 once more.
-        self._sequence = (1 << _SEQUENCE_BITS) - 1 if highest else 0
+        # What is left of the highest id's millisecond counts as used: another node may have minted it. And 0 is never
+        # minted: `highest` is 0 also where there was no id yet, and the clock may be before EPOCH_MS.
+        self._last = highest >> _SLOT_SHIFT << _SLOT_SHIFT | self._node | (_LAST_SEQUENCE if highest else 0)
 
     def mint(self, now_ms: int) -> int:
         """Return an id greater than every id before it, carrying `now_ms` (UTC) unless the generator is ahead of it."""
-        slot = now_ms - EPOCH_MS
-        if slot > self._slot:
-            self._slot = slot
-            self._sequence = 0
-        elif self._sequence + 1 < 1 << _SEQUENCE_BITS:
-            self._sequence += 1
-        else:
-            self._slot += 1
-            self._sequence = 0
-        return self._slot << (_NODE_BITS + _SEQUENCE_BITS) | self._node | self._sequence
+        number = now_ms - EPOCH_MS << _SLOT_SHIFT | self._node
+        if number <= self._last:
+            number = self._last + 1
+            if not number & _LAST_SEQUENCE:
+                number = (self._last >> _SLOT_SHIFT) + 1 << _SLOT_SHIFT | self._node
+        self._last = number
+        return number
 
 
 def lowest_id_at(at_ms: int) -> int:
     """Return the smallest id that could have been minted at `at_ms` (UTC), for ranges over acceptance time."""
-    return max(0, at_ms - EPOCH_MS) << (_NODE_BITS + _SEQUENCE_BITS)
+    return max(0, at_ms - EPOCH_MS) << _SLOT_SHIFT
 
 
 def format_id(prefix: str, number: int) -> str:
     """Return `prefix` and eleven characters that sort, as text, in the order of the numbers."""
     rest, p5 = divmod(number, 3844)
     rest, p4 = divmod(rest, 3844)
+    return f"{prefix}{_beginning(rest)}{_PAIRS[p4]}{_PAIRS[p5]}"
+
+
+@lru_cache(maxsize=256)
+def _beginning(rest: int) -> str:
+    # Ids of the same three milliseconds have it in common.
     rest, p3 = divmod(rest, 3844)
     rest, p2 = divmod(rest, 3844)
     p0, p1 = divmod(rest, 3844)
-    return f"{prefix}{_ALPHABET[p0]}{_PAIRS[p1]}{_PAIRS[p2]}{_PAIRS[p3]}{_PAIRS[p4]}{_PAIRS[p5]}"
+    return f"{_ALPHABET[p0]}{_PAIRS[p1]}{_PAIRS[p2]}{_PAIRS[p3]}"
 
 
 def event_text(event_id: EventId) -> str:

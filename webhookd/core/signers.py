@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Protocol
 
 from webhookd.core import ed25519
@@ -17,10 +16,12 @@ _FIELDS = {"id": "%(event_id)s", "timestamp": "%(timestamp)s", "type": "%(event_
 Fields = Mapping[bytes, bytes]
 """What an attempt fills in: `event_id`, `timestamp` in seconds since 1970, and `event_type`."""
 
-_ENCODERS: dict[Encoding, Callable[[bytes], bytes]] = {
-    Encoding.HEX: binascii.hexlify,
-    Encoding.BASE64: partial(binascii.b2a_base64, newline=False),
-}
+
+def _base64(signature: bytes) -> bytes:
+    return binascii.b2a_base64(signature, newline=False)
+
+
+_ENCODERS: dict[Encoding, Callable[[bytes], bytes]] = {Encoding.HEX: binascii.hexlify, Encoding.BASE64: _base64}
 
 
 class Signs(Protocol):
@@ -67,7 +68,10 @@ class Signer:
 
     def sign(self, fields: Fields, body: bytes) -> bytes:
         """Return the signature with its label, such as `v1,…`."""
-        return self._label + self._encode(self._key.digest(self._before % fields, body, self._after % fields))
+        before = self._before % fields
+        key = self._key
+        made = key.digest(before, body, self._after % fields) if self._after else key.digest(before, body)
+        return self._label + self._encode(made)
 
 
 class SignatureHeader:

@@ -18,6 +18,8 @@ from webhookd.engine.dispatcher import Dispatcher
 from webhookd.engine.endpoints import LiveEndpoints
 from webhookd.errors import Fault, InvalidRequestError, StoreUnavailableError
 
+_REJECT = OnNoMatch.REJECT
+
 _HandedIn = tuple[list[Submission], Accepted]
 
 MOST_ROWS_AT_ONCE = 512
@@ -77,8 +79,8 @@ class Intake:
         rows = size_bytes = 0
         for drafts, answered in gathered:
             try:
-                submissions = [self._submission(draft, now_ms) for draft in drafts]
-                if self.settings.on_no_match is OnNoMatch.REJECT:
+                submissions = self._submissions(drafts, now_ms)
+                if self.settings.on_no_match is _REJECT:
                     _refuse_unmatched(submissions)
             except Exception as error:  # noqa: BLE001 - it is whoever handed this in that has to hear of it
                 answered(error)
@@ -125,25 +127,28 @@ class Intake:
             # Even if whoever asked has gone away, what is on disk is owed.
             self._dispatcher.offer(owed)
 
-    def _submission(self, draft: Draft, now_ms: int) -> Submission:
-        event = Event(
-            id=EventId(self._ids.mint(now_ms)),
-            type=draft.type,
-            tenant=draft.tenant,
-            content_type=draft.content_type,
-            payload=draft.payload,
-            accepted_at_ms=now_ms,
-            deliver_at_ms=draft.deliver_at_ms,
-        )
-        subscribed = self._endpoints.match(draft.tenant, draft.type)
-        chosen = self._endpoints.choose(subscribed, draft.payload, draft.content_type)
-        mint = self._ids.mint
-        owed = tuple([(DeliveryId(mint(now_ms)), endpoint_id) for endpoint_id in chosen])
-        if draft.idempotency_key is None:
-            return Submission(event=event, deliveries=owed)
-        return Submission(
-            event=event, deliveries=owed, idempotency_key=draft.idempotency_key, fingerprint=fingerprint(draft)
-        )
+    def _submissions(self, drafts: Sequence[Draft], now_ms: int) -> list[Submission]:
+        endpoints, mint = self._endpoints, self._ids.mint
+        submissions: list[Submission] = []
+        for draft in drafts:
+            event = Event(
+                id=EventId(mint(now_ms)),
+                type=draft.type,
+                tenant=draft.tenant,
+                content_type=draft.content_type,
+                payload=draft.payload,
+                accepted_at_ms=now_ms,
+                deliver_at_ms=draft.deliver_at_ms,
+            )
+            subscribed = endpoints.match(draft.tenant, draft.type)
+            chosen = endpoints.choose(subscribed, draft.payload, draft.content_type)
+            owed = tuple([(DeliveryId(mint(now_ms)), endpoint_id) for endpoint_id in chosen])
+            if draft.idempotency_key is None:
+                submissions.append(Submission(event=event, deliveries=owed))
+            else:
+                key, content = draft.idempotency_key, fingerprint(draft)
+                submissions.append(Submission(event=event, deliveries=owed, idempotency_key=key, fingerprint=content))
+        return submissions
 
 
 def _add_work(owed: list[Work], submission: Submission) -> None:
