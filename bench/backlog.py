@@ -25,7 +25,7 @@ from bench.sample import type_of
 from bench.subjects import Endpoint
 from bench.throughput import yardstick
 
-DEFAULTS = {"events": 50_000, "seconds": 20}
+DEFAULTS = {"events": 40_000, "seconds": 20}
 ENDPOINTS = 1000
 _SCENE = Scene(endpoints=[Endpoint(type=type_of(number)) for number in range(ENDPOINTS)])
 _FILLED_PER_SECOND = 5_000

@@ -14,7 +14,7 @@ from bench.processes import complete
 from bench.report import Report, goal
 from bench.throughput import Result, measure, typical
 
-DEFAULTS = {"events": 30_000, "rounds": 3}
+DEFAULTS = {"events": 30_000, "rounds": 5}
 BATCH = 100
 
 

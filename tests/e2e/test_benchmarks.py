@@ -23,7 +23,7 @@ FAMILIES = ["throughput", "fanout", "latency", "backlog", "isolation", "idle"]
 """Those that run a subject each in its own way; batch, growth and tls measure as throughput does."""
 
 SMALL = {
-    "backlog": ["--pending", "20000"],
+    "backlog": ["--pending", "60000"],
     "growth": ["--rows", "500"],
 }
 

@@ -74,6 +74,7 @@ class Dispatcher:
         )
         self._alarms = Alarms(clock, self._errands.guarded(self._woken))
         self._flights = Flights(clock, self._lanes, recharged=go_on, landed=self._errands.guarded(self._land))
+        self._ended = self._errands.guarded(self._flights.ended)
         self._refills = Refills(clock=clock, store=store, spawn=self._errands.spawn, refilled=self._woken)
         self._forward = BringingForward(clock=clock, store=store, endpoints=endpoints)
         self.offer = self._errands.guarded(self._take_over)
@@ -311,7 +312,7 @@ class Dispatcher:
             started_ms=now_ms,
             is_probe=self.network.started(station, now),
         )
-        self._flights.began(flight, self._sender.start(work, definition, partial(self._flights.ended, flight)))
+        self._flights.began(flight, self._sender.start(work, definition, partial(self._ended, flight)))
 
     def _land(self, ended: list[tuple[Flight, Outcome | Exception]]) -> None:
         for flight, _ in ended:

@@ -71,6 +71,8 @@ class Landing:
         for flight, result in ended:
             outcome = result if isinstance(result, Outcome) else self._crashed(flight, result, now)
             self._land(flight, outcome, now, now_ms)
+        for flight, _ in ended:
+            # Not before, since a window widens by answers only while its endpoint is kept busy.
             flight.station.busy -= 1
         for live in list(self._succeeded):
             self._succeed(live, now_ms)

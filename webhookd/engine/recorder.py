@@ -19,6 +19,7 @@ from webhookd.errors import StoreCorruptError, StoreIOError, StoreUnavailableErr
 
 log = logging.getLogger(__name__)
 
+_MOST_IN_BATCH = 1024
 _MOST_WAITING = 4096
 _REPEAT_SECONDS = 1.0
 
@@ -96,7 +97,7 @@ class Recorder:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting or self._endpoints.has_unsaved:
-                batch, self._waiting = self._waiting, []
+                batch, self._waiting = self._waiting[:_MOST_IN_BATCH], self._waiting[_MOST_IN_BATCH:]
                 await self._commit(batch)
                 self._tell(batch)
             self._idle.set()

@@ -92,8 +92,7 @@ class Attempt:
         """Drop the request and its connection; nobody hears of it any more."""
         if self._ended is None:
             return
-        self._ended = None
-        self._limits.leave(self, self._seconds)
+        self._leave()
         if self._connection is not None:
             self._connection.drop()
         if self._dial is not None:
@@ -209,9 +208,12 @@ class Attempt:
     def _tell(self, outcome: Outcome | Exception) -> None:
         ended = self._ended
         if ended is not None:
-            self._ended = None
-            self._limits.leave(self, self._seconds)
+            self._leave()
             ended(outcome)
+
+    def _leave(self) -> None:
+        self._ended = None
+        self._limits.leave(self, self._seconds)
 
     def _go_by_new(self) -> None:
         """Go on over a new connection; only the dial needs a task."""

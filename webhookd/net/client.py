@@ -18,6 +18,8 @@ WRITE_BYTES = 64 * 1024
 KNOWN_BYTES = 2048
 """Longest answer that is kept to be recognised when it comes again."""
 
+_NOTHING = memoryview(b"")
+
 
 class Asker(Protocol):
     """Who sent a request; hears either of its answer or of its failure, once."""
@@ -59,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._reader = ResponseReader()
         self._transport: asyncio.Transport | None = None
         self._asker: Asker | None = None
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
         self._paused = False
         self._reading_body = False
         self._used = False
@@ -115,7 +117,7 @@ class Connection(asyncio.Protocol):
     def drop(self) -> None:
         """Close at once, without flushing and without a farewell, and tell nobody; harmless when closed."""
         self._asker = None
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
         if self._transport is not None:
             self._transport.abort()
 
@@ -191,7 +193,7 @@ class Connection(asyncio.Protocol):
         if asker is not None:
             # After a request that was not sent to its end, the next would be taken for the rest of it.
             reusable = answer.reusable and not self._has_unsent()
-            self._unsent = memoryview(b"")
+            self._unsent = _NOTHING
             asker.answered(answer, now, reusable=reusable)
 
     def _fail(self, error: AttemptFailedError | StaleConnectionError) -> None:

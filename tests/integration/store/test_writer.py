@@ -81,6 +81,25 @@ async def test_outcomes_go_before_events_that_wait(opener: Opener, monkeypatch: 
     assert commits == [3, 1]
 
 
+async def test_outcomes_do_not_hold_up_a_large_call(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "GROUP_BYTES", MIB)
+    store = await opener()
+    await accepted(store, [submission(to=("a",)) for _ in range(50)])
+    owed = await work_of(store)
+    recorded: list[Work] = []
+
+    async def record_one_by_one() -> None:
+        for work in owed:
+            await store.settle([delivered(work)], {}, [])
+            recorded.append(work)
+
+    recording = asyncio.create_task(record_one_by_one())
+    await asyncio.sleep(0)
+    await accepted(store, [submission(event(payload=b"x" * (2 * MIB)))])
+    assert len(recorded) < 10
+    await recording
+
+
 async def test_health_that_comes_with_outcomes_does_not_go_before_a_change(opener: Opener) -> None:
     """Both write it, and the one that was handed in last knows better."""
     store = await opener()

@@ -26,10 +26,10 @@ GROUP_ROWS = 2048
 GROUP_BYTES = 8 * MIB
 QUEUE_ROWS = 131_072
 QUEUE_BYTES = 64 * MIB
-_QUIET_TURNS = 2
-"""What is read from a socket in one turn of the loop is handed in in the next."""
+_QUIET_TURNS = 3
+"""What is read from a socket in one turn of the loop is handed in in the next; attempts land and depart likewise."""
 
-_MOST_TURNS = 8
+_MOST_TURNS = 12
 
 
 class Aside(Struct, frozen=True, kw_only=True, eq=False):
@@ -143,7 +143,7 @@ class Writer:
         """Let the loop get through what it has at hand, which may be answers to the last commit and what they lead to.
 
         A commit costs about as much for one row as for sixty, and threads that take turns at the interpreter cost more
-        than that. Nothing waits for time to pass: once two turns of the loop bring nothing more, there is nothing.
+        than that. Nothing waits for time to pass: once three turns of the loop bring nothing more, there is nothing.
         """
         quiet = turns = 0
         while quiet < _QUIET_TURNS and turns < _MOST_TURNS and self._queued_rows < GROUP_ROWS:
@@ -158,10 +158,11 @@ class Writer:
         while self._queue:
             call = self._queue[0]
             if not isinstance(call, Settle):
+                # A call that is larger than this by itself must not wait for a moment without outcomes.
+                if rows and (rows + call.rows > GROUP_ROWS or size_bytes + call.size_bytes > GROUP_BYTES):
+                    break
                 rows += call.rows
-            size_bytes += call.size_bytes
-            if taken and (rows > GROUP_ROWS or size_bytes > GROUP_BYTES):
-                break
+                size_bytes += call.size_bytes
             taken.append(self._queue.popleft())
             self._queued_rows -= call.rows
             self._queued_bytes -= call.size_bytes
