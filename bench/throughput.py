@@ -21,7 +21,7 @@ from bench.processes import complete
 from bench.report import Report, goal
 from bench.runs import ONE_ENDPOINT, WARM_UP_EVENTS, Scene, bounded, staged
 
-DEFAULTS = {"events": 30_000, "rounds": 5}
+DEFAULTS = {"events": 30_000, "rounds": 7}
 YARDSTICK_EVENTS = 20_000
 _PARTS = {
     "main_user_us": "main thread, user",
