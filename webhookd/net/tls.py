@@ -54,7 +54,7 @@ class TlsContexts:
 
 
 def default_context() -> ssl.SSLContext:
-    """Return a context that verifies chain and host name by what the system trusts, and offers HTTP/1.1 only.
+    """Return a context that verifies chain and host name by what the system trusts; TLS 1.2 at least, HTTP/1.1 only.
 
     A system that trusts nobody is warned about: OpenSSL takes that without a word, and refuses every certificate.
     """
@@ -74,6 +74,8 @@ def context_for(files: TlsFiles) -> ssl.SSLContext:
     Raises OSError (ssl.SSLError among them) or ValueError.
     """
     context = ssl.create_default_context(cafile=None if files.ca_file is None else str(files.ca_file))
+    # Not left to the system: Debian's Python takes whatever OpenSSL is configured to take.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if files.client_cert_file is not None:
         context.load_cert_chain(files.client_cert_file, files.client_key_file, password=_refuse_encrypted)
