@@ -192,7 +192,7 @@ LATER = b"HTTP/1.1 500 Surprise\r\nContent-Length: 0\r\n\r\n"
 
 
 async def test_an_answer_that_nobody_asked_for_is_not_that_of_the_next_request(tmp_path: Path) -> None:
-    """Each request has 200 for its own answer; behind that comes a 500: with it, in a packet of its own, or a little later.
+    """Each request has 200 for its answer; behind it comes a 500: with it, in a packet of its own, or later.
 
     The next event is handed in as soon as that has been sent: a 500 still on its way could not be told from an answer.
     """
