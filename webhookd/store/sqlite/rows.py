@@ -89,22 +89,18 @@ def attempt_row(attempt: Attempt) -> Row:
     )
 
 
-def is_plain(attempt: Attempt) -> bool:
-    """Say whether PLAIN_ATTEMPT_COLUMNS are all that there is to keep."""
+def plain_attempt_row(attempt: Attempt) -> Row | None:
+    """Return PLAIN_ATTEMPT_COLUMNS, or None where those are not all that there is to keep."""
     outcome = attempt.outcome
     phases = outcome.phases
-    return (
-        outcome.error is None
-        and phases.connect_ms is None
-        and phases.dns_ms is None
-        and phases.tls_ms is None
-        and outcome.retry_after_seconds is None
-    )
-
-
-def plain_attempt_row(attempt: Attempt) -> Row:
-    """Return PLAIN_ATTEMPT_COLUMNS."""
-    outcome = attempt.outcome
+    if (
+        outcome.error is not None
+        or phases.connect_ms is not None
+        or phases.dns_ms is not None
+        or phases.tls_ms is not None
+        or outcome.retry_after_seconds is not None
+    ):
+        return None
     return (
         attempt.delivery_id,
         attempt.number,
@@ -112,7 +108,7 @@ def plain_attempt_row(attempt: Attempt) -> Row:
         attempt.started_at_ms,
         outcome.duration_ms,
         outcome.status,
-        outcome.phases.first_byte_ms,
+        phases.first_byte_ms,
         outcome.excerpt,
     )
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import orjson
 
+from webhookd.core.attempt import Attempt
 from webhookd.core.delivery import DeliveryState
 from webhookd.core.endpoint import Health
-from webhookd.core.ids import EndpointId
+from webhookd.core.ids import DeliveryId, EndpointId
 from webhookd.core.ports import Settlement, Submission
 from webhookd.store.sqlite.rows import (
     ATTEMPT_COLUMNS,
     PLAIN_ATTEMPT_COLUMNS,
     attempt_row,
     health_row,
-    is_plain,
     plain_attempt_row,
 )
 from webhookd.store.sqlite.statements import RowStatement
@@ -25,14 +26,9 @@ _DELIVERED = DeliveryState.DELIVERED
 
 
 def _insert_attempts(columns: str) -> RowStatement:
-    # Of a delivery that retention has already taken nothing is kept: no later round would find the row.
     return RowStatement(
-        f"WITH told ({columns}) AS (VALUES ",
+        f"INSERT INTO attempts ({columns}) VALUES ",
         f"({', '.join('?' for _ in columns.split(','))})",
-        f""")
-        INSERT INTO attempts ({columns})
-        SELECT told.* FROM told WHERE EXISTS (SELECT 1 FROM deliveries AS d WHERE d.id = told.delivery_id)
-        """,
     )
 
 
@@ -41,45 +37,55 @@ INSERT_ATTEMPTS = _insert_attempts(ATTEMPT_COLUMNS)
 # Nearly all are answered on a connection that was kept, and have nothing in six of their columns.
 INSERT_PLAIN_ATTEMPTS = _insert_attempts(PLAIN_ATTEMPT_COLUMNS)
 
-# A delivery that was ended while the attempt was in flight stays as it is, and so does one that was resent then and has
-# a fresh schedule before it, unless the attempt was acknowledged.
-_STANDS = "(d.state <> 'pending' OR (d.trigger = 'manual' AND told.trigger <> 'manual' AND told.state <> 'delivered'))"
-
-# The attempt is counted in any case. A delivery that was delivered before goes back to that.
-_UPDATE_DELIVERIES = f"""
+# A delivery that was ended while the attempt was in flight stays as it is.
+UPDATE_DELIVERED = RowStatement(
+    "WITH told (id, number, retries_used, finished_at_ms) AS (VALUES ",
+    "(?, ?, ?, ?)",
+    """)
     UPDATE deliveries AS d SET
         attempt_count = max(d.attempt_count, told.number),
-        state = iif({_STANDS}, d.state, iif(d.acknowledged_at_ms IS NULL, told.state, 'delivered')),
-        reason = iif({_STANDS}, d.reason, iif(d.acknowledged_at_ms IS NULL, told.reason, NULL)),
-        trigger = iif({_STANDS}, d.trigger, 'scheduled'),
-        replayed = iif({_STANDS}, d.replayed, 0),
-        retries_used = iif({_STANDS}, d.retries_used, told.retries_used),
-        due_at_ms = iif({_STANDS}, d.due_at_ms, iif(d.acknowledged_at_ms IS NULL, told.due_at_ms, NULL)),
-        finished_at_ms = CASE
-            WHEN {_STANDS} THEN d.finished_at_ms
-            WHEN d.acknowledged_at_ms IS NOT NULL AND told.state <> 'delivered' THEN d.acknowledged_at_ms
-            ELSE told.finished_at_ms
-        END,
-        acknowledged_at_ms = iif({_STANDS}, d.acknowledged_at_ms, NULL)
-    FROM told WHERE d.id = told.id
-"""
+        state = 'delivered',
+        reason = NULL,
+        trigger = 'scheduled',
+        replayed = 0,
+        retries_used = told.retries_used,
+        due_at_ms = NULL,
+        finished_at_ms = told.finished_at_ms,
+        acknowledged_at_ms = NULL
+    FROM told WHERE d.id = told.id AND d.state = 'pending'
+    """,
+)
 
-UPDATE_DELIVERIES = RowStatement(
+# So does one that was resent then and has a fresh schedule before it, where the attempt was not acknowledged. One that
+# was delivered before goes back to that.
+UPDATE_UNDELIVERED = RowStatement(
     "WITH told (id, number, trigger, state, reason, retries_used, due_at_ms, finished_at_ms) AS (VALUES ",
     "(?, ?, ?, ?, ?, ?, ?, ?)",
-    f"){_UPDATE_DELIVERIES}",
+    """)
+    UPDATE deliveries AS d SET
+        attempt_count = max(d.attempt_count, told.number),
+        state = iif(d.acknowledged_at_ms IS NULL, told.state, 'delivered'),
+        reason = iif(d.acknowledged_at_ms IS NULL, told.reason, NULL),
+        trigger = 'scheduled',
+        replayed = 0,
+        retries_used = told.retries_used,
+        due_at_ms = iif(d.acknowledged_at_ms IS NULL, told.due_at_ms, NULL),
+        finished_at_ms = iif(d.acknowledged_at_ms IS NULL, told.finished_at_ms, d.acknowledged_at_ms),
+        acknowledged_at_ms = NULL
+    FROM told WHERE d.id = told.id AND d.state = 'pending' AND (d.trigger <> 'manual' OR told.trigger = 'manual')
+    """,
 )
 
-# The same for what was acknowledged, where all but four columns say so. By which trigger no longer matters then.
-UPDATE_DELIVERED = RowStatement(
-    "WITH brief (id, number, retries_used, finished_at_ms) AS (VALUES ",
-    "(?, ?, ?, ?)",
-    f"""), told AS (
-        SELECT id, number, 'scheduled' AS trigger, 'delivered' AS state, NULL AS reason, retries_used,
-               NULL AS due_at_ms, finished_at_ms
-        FROM brief
-    ){_UPDATE_DELIVERIES}""",
+# The attempt is counted in any case.
+COUNT_ATTEMPTS = RowStatement(
+    "WITH told (id, number) AS (VALUES ",
+    "(?, ?)",
+    """)
+    UPDATE deliveries AS d SET attempt_count = max(d.attempt_count, told.number) FROM told WHERE d.id = told.id
+    """,
 )
+
+FIND_DELIVERIES = "SELECT d.id FROM json_each(?) AS told CROSS JOIN deliveries AS d ON d.id = told.value"
 
 FIND_DEATHS = """
 SELECT d.id, d.finished_at_ms FROM json_each(?) AS told CROSS JOIN deliveries AS d ON d.id = told.value
@@ -109,28 +115,39 @@ UPDATE_HEALTH = RowStatement(
 
 def settle(db: sqlite3.Connection, settlements: Iterable[Settlement]) -> None:
     """Keep every attempt, and change the deliveries that are still pending."""
-    attempts: list[object] = []
-    plain: list[object] = []
+    told: dict[DeliveryId, Settlement] = {}
+    for settlement in settlements:
+        delivery_id = settlement.attempt.delivery_id
+        if delivery_id in told:
+            # Which of two rows an UPDATE … FROM takes is not defined, so the earlier one goes first by itself.
+            _settle(db, told)
+            told.clear()
+        told[delivery_id] = settlement
+    _settle(db, told)
+
+
+def _settle(db: sqlite3.Connection, told: Mapping[DeliveryId, Settlement]) -> None:
+    before = db.total_changes
+    _change(db, told.values())
+    if db.total_changes - before < len(told):
+        numbers = ((delivery_id, settlement.attempt.number) for delivery_id, settlement in told.items())
+        COUNT_ATTEMPTS.run(db, list(chain.from_iterable(numbers)))
+        # Of a delivery that retention has already taken nothing is kept: no later round would find the row.
+        found = db.execute(FIND_DELIVERIES, (orjson.dumps(list(told)).decode(),)).fetchall()
+        told = {delivery_id: told[delivery_id] for (delivery_id,) in found}
+    _keep(db, [settlement.attempt for settlement in told.values()])
+
+
+def _change(db: sqlite3.Connection, settlements: Iterable[Settlement]) -> None:
     delivered: list[object] = []
-    changes: list[object] = []
-    changed: set[int] = set()
+    undelivered: list[object] = []
     for settlement in settlements:
         attempt = settlement.attempt
-        delivery_id = attempt.delivery_id
-        if is_plain(attempt):
-            plain += plain_attempt_row(attempt)
-        else:
-            attempts += attempt_row(attempt)
-        if delivery_id in changed:
-            # Which of two rows an UPDATE … FROM takes is not defined, so the earlier one goes first by itself.
-            _change(db, delivered, changes)
-            changed.clear()
-        changed.add(delivery_id)
         if settlement.state is _DELIVERED:
-            delivered += (delivery_id, attempt.number, settlement.retries_used, settlement.finished_at_ms)
+            delivered += (attempt.delivery_id, attempt.number, settlement.retries_used, settlement.finished_at_ms)
         else:
-            changes += (
-                delivery_id,
+            undelivered += (
+                attempt.delivery_id,
                 attempt.number,
                 attempt.trigger._value_,
                 settlement.state._value_,
@@ -139,16 +156,21 @@ def settle(db: sqlite3.Connection, settlements: Iterable[Settlement]) -> None:
                 settlement.due_at_ms,
                 settlement.finished_at_ms,
             )
-    INSERT_ATTEMPTS.run(db, attempts)
-    INSERT_PLAIN_ATTEMPTS.run(db, plain)
-    _change(db, delivered, changes)
-
-
-def _change(db: sqlite3.Connection, delivered: list[object], changes: list[object]) -> None:
     UPDATE_DELIVERED.run(db, delivered)
-    UPDATE_DELIVERIES.run(db, changes)
-    delivered.clear()
-    changes.clear()
+    UPDATE_UNDELIVERED.run(db, undelivered)
+
+
+def _keep(db: sqlite3.Connection, attempts: Iterable[Attempt]) -> None:
+    whole: list[object] = []
+    plain: list[object] = []
+    for attempt in attempts:
+        row = plain_attempt_row(attempt)
+        if row is None:
+            whole += attempt_row(attempt)
+        else:
+            plain += row
+    INSERT_ATTEMPTS.run(db, whole)
+    INSERT_PLAIN_ATTEMPTS.run(db, plain)
 
 
 def without_false_deaths(db: sqlite3.Connection, events: Sequence[Submission]) -> list[Submission]:
