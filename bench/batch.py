@@ -12,7 +12,7 @@ from bench import disk
 from bench.plan import Plan, circumstances
 from bench.processes import complete
 from bench.report import Report, goal
-from bench.throughput import Result, measure, typical
+from bench.throughput import Result, measure, ratio, typical
 
 DEFAULTS = {"events": 30_000, "rounds": 5}
 BATCH = 100
@@ -33,17 +33,16 @@ async def _run(plan: Plan) -> Report:
             for number, (name, (subject, batch)) in enumerate(asked.items()):
                 directory = disk.room(workplace, f"{turn}-{number}")
                 results[name].append(await measure(subject, plan.with_events(events), directory, batch=batch))
-    shown = {name: typical(runs) for name, runs in results.items()}
-    single, batched = list(shown.values())[1:]
+    _, single, batched = results.values()
     return {
         "benchmark": "batch",
         "about": f"{events:,} events from {plan.connections} connections ({plan.socket}) to one endpoint",
         **about,
-        "runs": {name: asdict(result) for name, result in shown.items()},
+        "runs": {name: asdict(typical(runs)) for name, runs in results.items()},
         "goals": [
             goal(
                 f"events per second, {BATCH} a request / one a request",
-                batched.events_per_second / single.events_per_second,
+                ratio(batched, single, "events_per_second"),
                 at_least=1.5,
             )
         ],

@@ -1,7 +1,7 @@
 """What the figures of several runs come to, and how processor time is read."""
 
 from bench.processes import cpu_ticks
-from bench.throughput import Result, goals, typical
+from bench.throughput import Result, goals, ratio, typical
 
 
 def result(cpu_us, per_second=100.0):
@@ -25,10 +25,17 @@ def test_of_several_runs_the_median_of_each_figure_counts():
     assert typical([result(9), result(1)]).cpu_us_per_event == 5
 
 
-def test_ratios_are_daemon_by_bare():
-    both = {"bare": result(50, 10_000), "daemon": result(100, 4_000)}
+def test_a_ratio_is_that_of_runs_that_followed_each_other():
+    """The medians, 60 and 100, would come to 0.6."""
+    assert (
+        ratio([result(60), result(10), result(900)], [result(120), result(100), result(90)], "cpu_us_per_event") == 0.5
+    )
+
+
+def test_goals_are_daemon_by_bare():
+    both = {"bare": [result(50, 10_000)], "daemon": [result(100, 4_000)]}
     assert [(one["measured"], one["reached"]) for one in goals(both)] == [(2.0, False), (0.4, False)]
-    assert goals({"bare": result(50)}) == []
+    assert goals({"bare": [result(50)]}) == []
 
 
 def test_processor_time_is_read_past_any_process_name():
