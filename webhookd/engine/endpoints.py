@@ -22,8 +22,9 @@ class LiveEndpoint:
         self.record = record
         self._definition = definition
         self._health = record.health
-        self.is_enabled = definition is not None and record.health.disabled_reason is None
+        self.is_enabled: bool
         """Whether deliveries may be attempted now; asked several times for each, and so not worked out each time."""
+        self._note_change()
 
     def __repr__(self) -> str:
         return f"<LiveEndpoint {self.record.id} {self.health.status}>"
@@ -35,7 +36,7 @@ class LiveEndpoint:
     @definition.setter
     def definition(self, definition: EndpointDefinition | None) -> None:
         self._definition = definition
-        self.is_enabled = definition is not None and self._health.disabled_reason is None
+        self._note_change()
 
     @property
     def health(self) -> Health:
@@ -44,7 +45,10 @@ class LiveEndpoint:
     @health.setter
     def health(self, health: Health) -> None:
         self._health = health
-        self.is_enabled = self._definition is not None and health.disabled_reason is None
+        self._note_change()
+
+    def _note_change(self) -> None:
+        self.is_enabled = self._definition is not None and self._health.disabled_reason is None
 
     @property
     def subject(self) -> Subject:
