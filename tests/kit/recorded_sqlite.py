@@ -119,6 +119,10 @@ class Connection:
     def in_transaction(self) -> bool:
         return self._db.in_transaction
 
+    @property
+    def total_changes(self) -> int:
+        return self._db.total_changes()
+
     def execute(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Result:
         """Run one statement and take all of its rows."""
         with _Translated():

@@ -96,8 +96,8 @@ class DueBatch:
 class Settlement(Struct, frozen=True, kw_only=True):
     """One attempt and what it makes of its delivery.
 
-    `state` and what follows describe the delivery afterwards; it changes only if it is still pending in the store, the
-    attempt is kept in any case.
+    `state` and what follows describe the delivery afterwards; it changes only if it is still pending in the store. The
+    attempt is kept as long as the delivery is there.
     """
 
     attempt: Attempt

@@ -13,6 +13,7 @@ from webhookd.core.ids import EndpointId, EventId
 from webhookd.core.queries import DeliveryFilter, EventFilter
 from webhookd.store.sqlite import changes, history, intake, listing, outbox, replay, retention, schema, settlement
 from webhookd.store.sqlite.rows import SELECT_ATTEMPT
+from webhookd.store.sqlite.statements import RowStatement
 
 A = EndpointId("a")
 
@@ -116,6 +117,24 @@ def test_the_hot_path_never_walks_a_table(db: sqlite3.Connection, sql: str, tabl
     aliases = {"deliveries": "d", "events": "e", "idempotency": "known"}
     steps = plan(db, sql).splitlines()
     assert not [step for step in steps if step.split()[:2] in (["SCAN", table], ["SCAN", aliases.get(table)])]
+
+
+@pytest.mark.parametrize("rows", [1, 31, 64, 128, 256])
+@pytest.mark.parametrize(
+    "statement", [settlement.UPDATE_DELIVERED, settlement.UPDATE_UNDELIVERED, settlement.COUNT_ATTEMPTS]
+)
+@pytest.mark.parametrize("counted", [100, 1000, 5_000_000])
+def test_outcomes_never_walk_a_table_that_somebody_had_analysed(
+    db: sqlite3.Connection, statement: RowStatement, rows: int, counted: int
+) -> None:
+    """With figures of how large a table is, SQLite may read all of it to spare itself the looks into it."""
+    db.execute("ANALYZE")
+    for index, figures in (("by_event", f"{counted} 1"), ("due", "64 64 64 1"), ("in_order", "64 64")):
+        db.execute("INSERT INTO sqlite_stat1 VALUES ('deliveries', ?, ?)", (f"deliveries_{index}", figures))
+    db.execute("ANALYZE sqlite_schema")
+    steps = plan(db, statement.text(rows))
+    assert "SEARCH d USING INTEGER PRIMARY KEY (rowid=?)" in steps
+    assert "BLOOM" not in steps
 
 
 @pytest.mark.parametrize("sql", [outbox.HEADS, history.COUNT_PENDING, history.COUNT_HELD])
