@@ -49,7 +49,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--connections", type=bounded(MOST_CONNECTIONS), default=64, metavar="C")
     parser.add_argument("--subject", choices=[*SUBJECTS, "both"], default="both", help="of throughput")
     parser.add_argument(
-        "--rounds", type=bounded(99), help="of throughput, batch, tls and growth: runs of each, in turn; medians count"
+        "--rounds",
+        type=bounded(99),
+        help="of throughput, batch, tls and growth: runs of each, in turn; the median of their ratios counts",
     )
     parser.add_argument("--socket", choices=["tcp", "unix"], default="tcp", help="what the subject listens on")
     parser.add_argument("--seconds", type=bounded(600), help="length of latency, isolation, idle, and of backlog alone")
