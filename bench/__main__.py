@@ -51,7 +51,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--rounds",
         type=bounded(99),
-        help="of throughput, batch, tls and growth: runs of each, in turn; the median of their ratios counts",
+        help="of throughput, batch, tls and growth: runs in turn; tables have their medians, goals those of ratios",
     )
     parser.add_argument("--socket", choices=["tcp", "unix"], default="tcp", help="what the subject listens on")
     parser.add_argument("--seconds", type=bounded(600), help="length of latency, isolation, idle, and of backlog alone")
